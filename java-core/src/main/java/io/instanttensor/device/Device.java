@@ -1,0 +1,45 @@
+package io.instanttensor.device;
+
+/// Where slabs live. One instance per device and process, shared by all loads on it.
+///
+/// Every method but `id()` wants a [Scope] of this device open on the calling thread; all may be
+/// called from any number of threads at once.
+public interface Device extends AutoCloseable {
+    DeviceId id();
+
+    /// Makes the device current on the calling thread until the scope is closed, and restores what
+    /// was current before: a Python thread's torch must not notice that we were there.
+    Scope enter();
+
+    MemoryInfo memory();
+
+    /// Memory for a slab, uninitialised.
+    ///
+    /// @throws OutOfDeviceMemoryException with what was needed and what was free
+    DeviceMemory allocate(long bytes);
+
+    /// Host memory that copies to this device start from; page-locked where the device wants that.
+    /// Aligned to 4096 bytes, so that direct I/O takes it.
+    StagingMemory allocateStaging(long bytes);
+
+    /// A queue of copies that run in order. Each reader has its own.
+    CopyStream openStream();
+
+    /// The caller's stream. It stays the caller's: closing the wrapper does nothing to it.
+    ///
+    /// @param handle a `CUstream` as a number; 0 is the default stream
+    ConsumerStream consumerStream(long handle);
+
+    /// A mark in a stream that others can wait for. Not recorded yet: passed.
+    Fence newFence();
+
+    /// Gives back what the device itself holds. Nothing of it may be in use any more.
+    @Override
+    void close();
+
+    /// Undoes [Device#enter()] on the thread that called it.
+    interface Scope extends AutoCloseable {
+        @Override
+        void close();
+    }
+}

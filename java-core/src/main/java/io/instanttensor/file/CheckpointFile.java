@@ -1,0 +1,135 @@
+package io.instanttensor.file;
+
+import io.instanttensor.posix.Errno;
+import io.instanttensor.posix.ErrnoException;
+import io.instanttensor.posix.FileStat;
+import io.instanttensor.posix.Posix;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.concurrent.atomic.AtomicBoolean;
+
+/// One open file of a checkpoint: the owner of its descriptor. Any thread may read, at positions of its
+/// own; closing while others read is the caller's fault, so whoever closes waits for the readers first.
+public final class CheckpointFile implements AutoCloseable {
+    private final Path path;
+    private final int fd;
+    private final FileStat stat;
+    private final AtomicBoolean closed = new AtomicBoolean();
+
+    private CheckpointFile(Path path, int fd, FileStat stat) {
+        this.path = path;
+        this.fd = fd;
+        this.stat = stat;
+    }
+
+    /// Opens a regular file.
+    ///
+    /// @throws FileException with the errno of what went wrong; EISDIR and EINVAL where `path` is no
+    ///     regular file
+    public static CheckpointFile open(Path path) throws FileException {
+        int fd;
+        try {
+            fd = Posix.open(path);
+        } catch (ErrnoException e) {
+            throw new FileException(path, e.errno(), e.getMessage());
+        }
+        try {
+            FileStat stat = Posix.stat(fd);
+            if (!stat.regular()) {
+                throw new FileException(path, stat.directory() ? Errno.EISDIR : Errno.EINVAL,
+                        "expected a regular file, found " + (stat.directory() ? "a directory" : "something else"));
+            }
+            return new CheckpointFile(path, fd, stat);
+        } catch (ErrnoException e) {
+            Posix.close(fd);
+            throw new FileException(path, e.errno(), e.getMessage());
+        } catch (FileException e) {
+            Posix.close(fd);
+            throw e;
+        }
+    }
+
+    public Path path() {
+        return path;
+    }
+
+    /// Its size when it was opened.
+    public long bytes() {
+        return stat.bytes();
+    }
+
+    /// What the kernel said when it was opened.
+    public FileStat stat() {
+        return stat;
+    }
+
+    /// For the system calls of the read stage; stays this object's.
+    public int descriptor() {
+        return fd;
+    }
+
+    /// Fills `target` from `offset`, in as many reads as it takes.
+    ///
+    /// @throws FileException where the file ends before that, with what was expected and what came
+    public void readFully(MemorySegment target, long offset) throws FileException {
+        long got = readUpTo(target, offset, target.byteSize());
+        if (got < target.byteSize()) {
+            throw endedEarly(offset, target.byteSize(), got);
+        }
+    }
+
+    /// Reads until `neededBytes` have come or the file ends; a direct read's tail may bring more than
+    /// was needed, and `target` has room for it.
+    ///
+    /// @return the bytes that came
+    public long readUpTo(MemorySegment target, long offset, long neededBytes) throws FileException {
+        long got = 0;
+        while (got < neededBytes) {
+            long read;
+            try {
+                read = Posix.pread(fd, target.asSlice(got), offset + got);
+            } catch (ErrnoException e) {
+                throw new FileException(path, e.errno(), "read " + grouped(got) + " of " + grouped(neededBytes)
+                        + " bytes at " + grouped(offset) + ": " + e.getMessage());
+            }
+            if (read == 0) {
+                break;
+            }
+            got += read;
+        }
+        return got;
+    }
+
+    /// The error for a file that was whole when it was opened and is not any more.
+    public FileException endedEarly(long offset, long expectedBytes, long gotBytes) {
+        return new FileException(path, 0, "read " + grouped(gotBytes) + " of " + grouped(expectedBytes) + " bytes at "
+                + grouped(offset) + ": the file ends there (it had " + grouped(bytes())
+                + " bytes when it was opened)");
+    }
+
+    /// Compares the size with the one at opening.
+    ///
+    /// @throws FileException where the file has been truncated or has grown since
+    public void requireUnchanged() throws FileException {
+        try {
+            long now = Posix.stat(fd).bytes();
+            if (now != bytes()) {
+                throw new FileException(path, 0, "expected " + grouped(bytes()) + " bytes as when it was opened, found "
+                        + grouped(now) + ": it was changed in between");
+            }
+        } catch (ErrnoException e) {
+            throw new FileException(path, e.errno(), e.getMessage());
+        }
+    }
+
+    private static String grouped(long number) {
+        return String.format("%,d", number);
+    }
+
+    @Override
+    public void close() {
+        if (closed.compareAndSet(false, true)) {
+            Posix.close(fd);
+        }
+    }
+}
