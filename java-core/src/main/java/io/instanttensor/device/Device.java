@@ -2,13 +2,14 @@ package io.instanttensor.device;
 
 /// Where slabs live. One instance per device and process, shared by all loads on it.
 ///
-/// Every method but `id()` wants a [Scope] of this device open on the calling thread; all may be
-/// called from any number of threads at once.
+/// Every method but `id()`, `enter()` and `close()` wants a [Scope] of this device open on the calling
+/// thread, and so do the methods of streams and fences; closing anything does not. All may be called
+/// from any number of threads at once. What was made here may be closed after the device.
 public interface Device extends AutoCloseable {
     DeviceId id();
 
     /// Makes the device current on the calling thread until the scope is closed, and restores what
-    /// was current before: a Python thread's torch must not notice that we were there.
+    /// was current before: a Python thread's torch must not notice that we were there. Scopes nest.
     Scope enter();
 
     MemoryInfo memory();

@@ -14,6 +14,14 @@ public interface DeviceMemory extends AutoCloseable {
     /// The same memory for the host to write to; empty where only copies reach it.
     Optional<MemorySegment> hostView();
 
+    /// @throws IndexOutOfBoundsException where a range does not lie inside
+    default void requireInside(long offset, long rangeBytes) {
+        if (offset < 0 || offset > bytes() || rangeBytes > bytes() - offset) {
+            throw new IndexOutOfBoundsException("copy of " + rangeBytes + " bytes to offset " + offset
+                    + ": the target has " + bytes() + " bytes");
+        }
+    }
+
     @Override
     void close();
 }

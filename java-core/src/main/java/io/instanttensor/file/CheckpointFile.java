@@ -78,26 +78,30 @@ public final class CheckpointFile implements AutoCloseable {
         }
     }
 
-    /// Reads until `neededBytes` have come or the file ends; a direct read's tail may bring more than
-    /// was needed, and `target` has room for it.
+    /// Reads until `neededBytes` have come or the file ends; a single read may bring more than was
+    /// needed, and `target` has room for it.
     ///
     /// @return the bytes that came
     public long readUpTo(MemorySegment target, long offset, long neededBytes) throws FileException {
         long got = 0;
         while (got < neededBytes) {
-            long read;
-            try {
-                read = Posix.pread(fd, target.asSlice(got), offset + got);
-            } catch (ErrnoException e) {
-                throw new FileException(path, e.errno(), "read " + grouped(got) + " of " + grouped(neededBytes)
-                        + " bytes at " + grouped(offset) + ": " + e.getMessage());
-            }
+            long read = readOnce(target.asSlice(got), offset + got);
             if (read == 0) {
                 break;
             }
             got += read;
         }
         return got;
+    }
+
+    /// One read, which may bring less than asked for; 0 at the end of the file.
+    public long readOnce(MemorySegment target, long offset) throws FileException {
+        try {
+            return Posix.pread(fd, target, offset);
+        } catch (ErrnoException e) {
+            throw new FileException(path, e.errno(), "expected to read " + grouped(target.byteSize()) + " bytes at "
+                    + grouped(offset) + ", read none: " + e.getMessage());
+        }
     }
 
     /// The error for a file that was whole when it was opened and is not any more.

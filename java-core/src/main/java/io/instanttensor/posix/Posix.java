@@ -36,10 +36,11 @@ public final class Posix {
     private static final MethodHandle FCNTL = LINKER.downcallHandle(
             symbol("fcntl"), FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT), WITH_ERRNO,
             Linker.Option.firstVariadicArg(2));
-    // long syscall(long number, ...)
+    // long syscall(long number, ...), here with as many arguments as preadv2 has
     private static final MethodHandle SYSCALL = LINKER.downcallHandle(
             symbol("syscall"),
-            FunctionDescriptor.of(JAVA_LONG, JAVA_LONG, JAVA_LONG, ADDRESS, JAVA_LONG, JAVA_LONG, ADDRESS),
+            FunctionDescriptor.of(
+                    JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
             WITH_ERRNO, Linker.Option.firstVariadicArg(1));
     // int fstatfs(int fd, struct statfs *buf)
     private static final MethodHandle FSTATFS =
@@ -110,10 +111,19 @@ public final class Posix {
     /// Switches a descriptor to direct I/O: reads then bypass the page cache, and want aligned
     /// addresses, offsets and lengths.
     public static void setDirect(int fd) throws ErrnoException {
+        setFlags(fd, O_DIRECT);
+    }
+
+    /// Undoes [#setDirect].
+    public static void clearDirect(int fd) throws ErrnoException {
+        setFlags(fd, 0);
+    }
+
+    private static void setFlags(int fd, int flags) throws ErrnoException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment state = arena.allocate(CALL_STATE);
-            int rc = (int) FCNTL.invokeExact(state, fd, F_SETFL, O_DIRECT);
-            check("fcntl(F_SETFL, O_DIRECT)", rc, state);
+            int rc = (int) FCNTL.invokeExact(state, fd, F_SETFL, flags);
+            check("fcntl(F_SETFL, " + (flags == O_DIRECT ? "O_DIRECT" : "0") + ")", rc, state);
         } catch (Throwable e) {
             throw rethrow(e);
         }
@@ -123,7 +133,8 @@ public final class Posix {
     public static FileStat stat(int fd) throws ErrnoException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment buffer = arena.allocate(FileStat.STATX_BYTES, 8);
-            syscall(arena, SYS_STATX, fd, arena.allocateFrom(""), AT_EMPTY_PATH, FileStat.MASK, buffer);
+            syscall(arena, "statx", SYS_STATX, fd, arena.allocateFrom("").address(), AT_EMPTY_PATH, FileStat.MASK,
+                    buffer.address(), 0);
             return FileStat.of(buffer);
         }
     }
@@ -148,7 +159,7 @@ public final class Posix {
             range.set(JAVA_LONG, 0, offset);
             range.set(JAVA_LONG, 8, bytes);
             MemorySegment result = arena.allocate(40, 8);
-            syscall(arena, SYS_CACHESTAT, fd, range, result.address(), 0, MemorySegment.NULL);
+            syscall(arena, "cachestat", SYS_CACHESTAT, fd, range.address(), result.address(), 0, 0, 0);
             return result.get(JAVA_LONG, 0);
         }
     }
@@ -157,33 +168,18 @@ public final class Posix {
     /// A miss makes the kernel start reading that place.
     public static boolean readsWithoutWaiting(int fd, long offset) throws ErrnoException {
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment state = arena.allocate(CALL_STATE);
-            MemorySegment target = arena.allocate(16, 8);
             MemorySegment iovec = arena.allocate(16, 8);
-            iovec.set(ADDRESS, 0, target);
+            iovec.set(ADDRESS, 0, arena.allocate(1));
             iovec.set(JAVA_LONG, 8, 1);
-            // preadv2's last argument, the flags, is the sixth; ours carry it in the address slot.
-            long read = (long) SYSCALL6.invokeExact(
-                    state, SYS_PREADV2, (long) fd, iovec, 1L, offset, 0L, (long) RWF_NOWAIT);
-            if (read >= 0) {
-                return true;
-            }
-            int errno = (int) ERRNO.get(state, 0L);
-            if (errno == Errno.EAGAIN) {
+            syscall(arena, "preadv2(RWF_NOWAIT)", SYS_PREADV2, fd, iovec.address(), 1, offset, 0, RWF_NOWAIT);
+            return true;
+        } catch (ErrnoException e) {
+            if (e.errno() == Errno.EAGAIN) {
                 return false;
             }
-            throw new ErrnoException("preadv2(RWF_NOWAIT)", errno);
-        } catch (Throwable e) {
-            throw rethrow(e);
+            throw e;
         }
     }
-
-    // The same function with one more argument, for preadv2.
-    private static final MethodHandle SYSCALL6 = LINKER.downcallHandle(
-            symbol("syscall"),
-            FunctionDescriptor.of(
-                    JAVA_LONG, JAVA_LONG, JAVA_LONG, ADDRESS, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
-            WITH_ERRNO, Linker.Option.firstVariadicArg(1));
 
     /// Fresh pages from the kernel, zero when first touched; to be given back with [#unmap].
     public static MemorySegment mapAnonymous(long bytes) throws ErrnoException {
@@ -220,15 +216,15 @@ public final class Posix {
         }
     }
 
-    private static void syscall(
-            Arena arena, long number, int fd, MemorySegment second, long third, long fourth, MemorySegment fifth)
-            throws ErrnoException {
+    private static long syscall(Arena arena, String call, long number, long... arguments) throws ErrnoException {
         try {
             MemorySegment state = arena.allocate(CALL_STATE);
-            long rc = (long) SYSCALL.invokeExact(state, number, (long) fd, second, third, fourth, fifth);
+            long rc = (long) SYSCALL.invokeExact(state, number, arguments[0], arguments[1], arguments[2],
+                    arguments[3], arguments[4], arguments[5]);
             if (rc < 0) {
-                throw new ErrnoException(number == SYS_STATX ? "statx" : "cachestat", (int) ERRNO.get(state, 0L));
+                throw new ErrnoException(call, (int) ERRNO.get(state, 0L));
             }
+            return rc;
         } catch (Throwable e) {
             throw rethrow(e);
         }

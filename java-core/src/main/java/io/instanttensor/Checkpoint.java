@@ -1,0 +1,205 @@
+package io.instanttensor;
+
+import io.instanttensor.device.ConsumerStream;
+import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceId;
+import io.instanttensor.device.DeviceMemory;
+import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.file.CheckpointPaths;
+import io.instanttensor.file.ResolvedPaths;
+import io.instanttensor.header.Catalogue;
+import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.plan.LoadPlanner;
+import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.SlabBudget;
+import io.instanttensor.plan.Wanted;
+import io.instanttensor.read.AccessChooser;
+import io.instanttensor.read.Backend;
+import io.instanttensor.read.ChunkReader;
+import io.instanttensor.read.FileAccess;
+import io.instanttensor.slab.GivenMemory;
+import io.instanttensor.slab.MemorySource;
+import io.instanttensor.slab.SlabPool;
+import io.instanttensor.stage.ReadPipeline;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.stream.IntStream;
+
+/// One or more safetensors files, open together.
+///
+/// ```java
+/// try (Checkpoint checkpoint = Checkpoint.open(List.of(Path.of("model"))); // files, folders, indexes
+///         Load load = checkpoint.load(LoadOptions.defaults(DeviceId.HOST))) {
+///     for (Slab slab = load.next(); slab != null; slab = load.next()) {
+///         try (slab) {
+///             MemorySegment bytes = slab.hostView().orElseThrow();
+///             for (Placement placement : slab.layout().placements()) {
+///                 TensorEntry entry = checkpoint.catalogue().tensors().get(placement.wanted().tensor()).entry();
+///                 use(entry, bytes.asSlice(placement.slabOffset(), entry.bytes()));
+///             }
+///         }
+///     }
+/// }
+/// ```
+///
+/// Thread-safe. Loads that are under way when it is closed go on until they are closed themselves.
+public final class Checkpoint implements AutoCloseable {
+    private final OpenFiles open;
+    private final Catalogue catalogue;
+    private final List<Backend> backends;
+    private List<ChunkReader> readers;
+    private boolean closed;
+
+    private Checkpoint(OpenFiles open, Catalogue catalogue, List<Backend> backends) {
+        this.open = open;
+        this.catalogue = catalogue;
+        this.backends = backends;
+    }
+
+    /// Opens with whatever way of reading is fastest for each file.
+    ///
+    /// @param paths files, folders of them, and `*.safetensors.index.json`; in any order
+    /// @throws io.instanttensor.file.FileException where one is missing or cannot be read
+    /// @throws io.instanttensor.header.MalformedHeaderException where one is no safetensors file
+    public static Checkpoint open(List<Path> paths) throws IOException {
+        return open(paths, List.of());
+    }
+
+    /// @param backends ways of reading, in the order of preference; empty: whatever is fastest
+    public static Checkpoint open(List<Path> paths, List<Backend> backends) throws IOException {
+        ResolvedPaths resolved = CheckpointPaths.resolve(paths);
+        List<CheckpointFile> files = new ArrayList<>();
+        try {
+            for (Path path : resolved.files()) {
+                files.add(CheckpointFile.open(path));
+            }
+            Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.owners());
+            return new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
+        } catch (IOException | RuntimeException | Error e) {
+            files.forEach(CheckpointFile::close);
+            throw e;
+        }
+    }
+
+    public Catalogue catalogue() {
+        return catalogue;
+    }
+
+    /// How each file is read, and why. Decided at the first call, once: what is in the page cache may
+    /// change later.
+    ///
+    /// @throws io.instanttensor.read.NoBackendException where none of the backends asked for can serve
+    public List<FileAccess> access() throws IOException {
+        return readers().stream().map(ChunkReader::access).toList();
+    }
+
+    private synchronized List<ChunkReader> readers() throws IOException {
+        if (readers == null) {
+            List<ChunkReader> chosen = new ArrayList<>();
+            for (CheckpointFile file : open.files()) {
+                chosen.add(new ChunkReader(file, AccessChooser.choose(file, backends)));
+            }
+            readers = List.copyOf(chosen);
+        }
+        return readers;
+    }
+
+    /// Starts loading all tensors.
+    public Load load(LoadOptions options) throws IOException {
+        return load(IntStream.range(0, catalogue.tensors().size()).toArray(), options);
+    }
+
+    /// Starts loading some.
+    ///
+    /// @param tensors indexes into the catalogue, ascending
+    public Load load(int[] tensors, LoadOptions options) throws IOException {
+        DeviceHome home = DeviceHome.of(options.device());
+        SlabBudget budget = budget(tensors, options);
+        LoadPlan plan = LoadPlanner.plan(
+                whole(tensors), new PlanLimits(budget.slabBytes(), options.chunkBytes(), options.share()));
+        ReadPipeline.Settings settings = ReaderCount.settings(options, readers());
+        SlabPool pool = new SlabPool(home.device(), budget, settings.readers(), plan.slabs().size() > 1);
+        return start(plan, home, pool, settings, budget);
+    }
+
+    /// What a load of these tensors may take for slabs of its own, going by the memory that is free now.
+    public SlabBudget budget(int[] tensors, LoadOptions options) {
+        long largestBytes = whole(tensors).stream().mapToLong(Wanted::bytes).max().orElse(0);
+        Device device = DeviceHome.of(options.device()).device();
+        try (Device.Scope scope = device.enter()) {
+            return SlabBudget.of(
+                    options.bufferBytes(), largestBytes, device.memory().freeBytes(), options.maxFreeFraction());
+        }
+    }
+
+    private List<Wanted> whole(int[] tensors) {
+        return IntStream.of(tensors).mapToObj(tensor -> Wanted.whole(catalogue, tensor)).toList();
+    }
+
+    /// Starts loading ranges into memory of the caller's.
+    ///
+    /// @param wanted none of them empty
+    /// @param addresses where each belongs; the memory has to stay until the load has drained
+    /// @param streamHandle of the stream that used the memory last, and will use it next
+    public Load loadInto(List<Wanted> wanted, long[] addresses, long streamHandle, LoadOptions options)
+            throws IOException {
+        DeviceHome home = DeviceHome.of(options.device());
+        LoadPlan plan = LoadPlanner.plan(
+                wanted, new PlanLimits(1, options.chunkBytes(), PlanLimits.Share.ALL));
+        List<DeviceMemory> targets = new ArrayList<>(wanted.size());
+        for (int i = 0; i < addresses.length; i++) {
+            targets.add(new CallersMemory(options.device(), addresses[i], wanted.get(i).bytes()));
+        }
+        ReadPipeline.Settings settings = ReaderCount.settings(options, readers());
+        try (Device.Scope scope = home.device().enter()) {
+            ConsumerStream stream = home.device().consumerStream(streamHandle);
+            MemorySource source = new GivenMemory(home.device(), targets, settings.readers(), stream);
+            return start(plan, home, source, settings, null);
+        }
+    }
+
+    private Load start(
+            LoadPlan plan, DeviceHome home, MemorySource source, ReadPipeline.Settings settings, SlabBudget budget)
+            throws IOException {
+        requireFilesUnchanged(plan);
+        open.retain();
+        return new Load(plan, home, source, open, readers(), settings, budget);
+    }
+
+    private void requireFilesUnchanged(LoadPlan plan) throws IOException {
+        boolean[] used = new boolean[open.files().size()];
+        plan.slabs().forEach(slab -> slab.chunks().forEach(chunk -> used[chunk.file()] = true));
+        for (int file = 0; file < used.length; file++) {
+            if (used[file]) {
+                open.files().get(file).requireUnchanged();
+            }
+        }
+    }
+
+    /// Closes the files, or leaves it to the last load that reads them.
+    @Override
+    public synchronized void close() {
+        if (!closed) {
+            closed = true;
+            open.release();
+        }
+    }
+
+    /// Memory on `device` at an address that the caller vouches for.
+    private record CallersMemory(DeviceId device, long address, long bytes) implements DeviceMemory {
+        @Override
+        public java.util.Optional<java.lang.foreign.MemorySegment> hostView() {
+            return device.kind() == DeviceId.Kind.CPU
+                    ? java.util.Optional.of(
+                            java.lang.foreign.MemorySegment.ofAddress(address).reinterpret(bytes))
+                    : java.util.Optional.empty();
+        }
+
+        @Override
+        public void close() {
+            // It stays the caller's.
+        }
+    }
+}

@@ -1,0 +1,55 @@
+package io.instanttensor;
+
+import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.header.HeaderReader;
+import io.instanttensor.header.SafetensorsHeader;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+
+/// Reads many headers at once: each is a round trip to storage, and a checkpoint can have hundreds.
+final class HeaderReads {
+    private static final int MAX_THREADS = 16;
+
+    private HeaderReads() {}
+
+    static List<SafetensorsHeader> readAll(List<CheckpointFile> files) throws IOException {
+        if (files.size() == 1) {
+            return List.of(HeaderReader.read(files.getFirst()));
+        }
+        try (ExecutorService threads = Executors.newFixedThreadPool(
+                Math.min(files.size(), MAX_THREADS), Thread.ofPlatform().daemon().name("instanttensor-header-", 0).factory())) {
+            List<Future<SafetensorsHeader>> reads = new ArrayList<>(files.size());
+            for (CheckpointFile file : files) {
+                reads.add(threads.submit(() -> HeaderReader.read(file)));
+            }
+            List<SafetensorsHeader> headers = new ArrayList<>(files.size());
+            for (Future<SafetensorsHeader> read : reads) {
+                headers.add(result(read));
+            }
+            return headers;
+        }
+    }
+
+    /// The first file in order that failed decides the error, whichever failed first.
+    private static SafetensorsHeader result(Future<SafetensorsHeader> read) throws IOException {
+        try {
+            return read.get();
+        } catch (ExecutionException e) {
+            switch (e.getCause()) {
+                case IOException io -> throw io;
+                case RuntimeException runtime -> throw runtime;
+                case Error error -> throw error;
+                default -> throw new IOException(e.getCause());
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new UncheckedIOException(new java.io.InterruptedIOException("interrupted while reading headers"));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+package io.instanttensor;
+
+import io.instanttensor.device.Device;
+import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.plan.SlabBudget;
+import io.instanttensor.read.ChunkReader;
+import io.instanttensor.slab.MemorySource;
+import io.instanttensor.slab.Slab;
+import io.instanttensor.slab.SlabPool;
+import io.instanttensor.slab.SlabQueue;
+import io.instanttensor.stage.ReadPipeline;
+import io.instanttensor.stage.SlabRoom;
+import io.instanttensor.stage.StageCounters;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+
+/// A load under way: its readers have started. Taken from by one thread at a time, closed by any.
+public final class Load implements AutoCloseable {
+    /// How long closing waits for readers that are inside the kernel. They are left to themselves after
+    /// that, and clean up when they come back.
+    private static final long CLOSE_WAIT_MILLIS = 500;
+    /// For [#next()], which waits as long as it takes.
+    private static final long WAIT_SLICE_MILLIS = 1000;
+
+    private final LoadPlan plan;
+    private final DeviceHome home;
+    private final MemorySource source;
+    private final SlabBudget budget;
+    private final SlabQueue queue;
+    private final ReadPipeline pipeline;
+    private final StageCounters counters = new StageCounters();
+    private final AtomicBoolean closed = new AtomicBoolean();
+    private final long startNanos = System.nanoTime();
+    private long callerWaitNanos;
+    private volatile long endNanos;
+
+    Load(
+            LoadPlan plan, DeviceHome home, MemorySource source, OpenFiles open, List<ChunkReader> files,
+            ReadPipeline.Settings settings, SlabBudget budget) {
+        this.plan = plan;
+        this.home = home;
+        this.source = source;
+        this.budget = budget;
+        this.queue = new SlabQueue(plan, home.device(), source, home.reclaimer());
+        SlabRoom room = new ReleasingFiles(queue, open);
+        this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters, settings);
+        pipeline.start();
+    }
+
+    public LoadPlan plan() {
+        return plan;
+    }
+
+    /// The next slab; null after the last. Waits as long as it takes.
+    ///
+    /// @throws io.instanttensor.slab.LoadFailedException where reading failed, with the error as its cause
+    public Slab next() throws InterruptedException {
+        Slab slab = null;
+        while (slab == null && !exhausted()) {
+            slab = poll(0, WAIT_SLICE_MILLIS);
+        }
+        return slab;
+    }
+
+    /// The next slab, if it comes in time; null if not, or after the last.
+    ///
+    /// @param streamHandle of the caller's stream, which waits for the slab's bytes from now on
+    public Slab poll(long streamHandle, long timeoutMillis) throws InterruptedException {
+        if (closed.get()) {
+            throw new IllegalStateException("the load has been closed");
+        }
+        long start = System.nanoTime();
+        try (Device.Scope scope = home.device().enter()) {
+            return queue.take(home.device().consumerStream(streamHandle), timeoutMillis);
+        } finally {
+            callerWaitNanos += System.nanoTime() - start;
+            if (exhausted()) {
+                endNanos = System.nanoTime();
+            }
+        }
+    }
+
+    /// Lets one more stream use a slab of this load.
+    public void alsoOn(Slab slab, long streamHandle) {
+        try (Device.Scope scope = home.device().enter()) {
+            slab.alsoOn(home.device().consumerStream(streamHandle));
+        }
+    }
+
+    /// Whether all slabs have been handed out.
+    public boolean exhausted() {
+        return queue.exhausted();
+    }
+
+    /// The bytes of tensors that have been read so far, up to the plan's `wantedBytes`.
+    public long stagedBytes() {
+        return counters.stagedBytes.sum();
+    }
+
+    public LoadStats stats() {
+        long end = endNanos == 0 ? System.nanoTime() : endNanos;
+        long peakBytes = source instanceof SlabPool pool ? pool.peakOwnBytes() : 0;
+        return LoadStats.of(plan, budget, counters, end - startNanos, callerWaitNanos, peakBytes,
+                home.staging().pinnedBytes());
+    }
+
+    /// Whether nothing of this load can write to memory any more.
+    public boolean drained(long timeoutMillis) throws InterruptedException {
+        return pipeline.awaitDrained(timeoutMillis, TimeUnit.MILLISECONDS);
+    }
+
+    /// Ends the load: its readers leave, what was not handed out is freed. What was handed out stays
+    /// with its views.
+    @Override
+    public void close() {
+        if (!closed.compareAndSet(false, true)) {
+            return;
+        }
+        if (endNanos == 0) {
+            endNanos = System.nanoTime();
+        }
+        pipeline.stop();
+        queue.stop();
+        try {
+            if (pipeline.awaitDrained(CLOSE_WAIT_MILLIS, TimeUnit.MILLISECONDS)) {
+                queue.settleIfOver();
+                home.reclaimer().awaitIdle(CLOSE_WAIT_MILLIS);
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    /// The queue, and behind it the files' release: the last reader out closes the door.
+    private record ReleasingFiles(SlabQueue queue, OpenFiles open) implements SlabRoom {
+        @Override
+        public Target open(int slab) throws InterruptedException {
+            return queue.open(slab);
+        }
+
+        @Override
+        public void fail(Throwable cause) {
+            queue.fail(cause);
+        }
+
+        @Override
+        public void drained() {
+            try {
+                queue.drained();
+            } finally {
+                open.release();
+            }
+        }
+    }
+}

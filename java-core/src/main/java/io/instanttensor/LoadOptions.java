@@ -1,0 +1,26 @@
+package io.instanttensor;
+
+import io.instanttensor.device.DeviceId;
+import io.instanttensor.plan.PlanLimits;
+import java.util.OptionalInt;
+import java.util.OptionalLong;
+
+/// What a caller can choose about a load. [#defaults] is meant to be right.
+///
+/// @param bufferBytes cap on the slabs that no view refers to; empty: 3 × the largest tensor or 1 GiB,
+///     whichever is more, within `maxFreeFraction`
+/// @param chunkBytes of one read
+/// @param readers threads that read at once; empty: as many as the machine is good for
+/// @param readsInFlight staging buffers of all readers together; empty: three for each
+/// @param maxFreeFraction of the device's free memory that the default for `bufferBytes` may take
+/// @param share which part of every slab this process reads, where several fill the same slabs
+public record LoadOptions(
+        DeviceId device, OptionalLong bufferBytes, long chunkBytes, OptionalInt readers, OptionalInt readsInFlight,
+        double maxFreeFraction, PlanLimits.Share share) {
+    public static final double DEFAULT_MAX_FREE_FRACTION = 0.5;
+
+    public static LoadOptions defaults(DeviceId device) {
+        return new LoadOptions(device, OptionalLong.empty(), PlanLimits.DEFAULT_CHUNK_BYTES, OptionalInt.empty(),
+                OptionalInt.empty(), DEFAULT_MAX_FREE_FRACTION, PlanLimits.Share.ALL);
+    }
+}

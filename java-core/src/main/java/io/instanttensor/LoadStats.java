@@ -1,0 +1,34 @@
+package io.instanttensor;
+
+import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.plan.SlabBudget;
+import io.instanttensor.stage.StageCounters;
+
+/// What a load did, and what it waited for. The readers' times are sums over all of them.
+///
+/// @param wantedBytes of the tensors
+/// @param readBytes from the files, the gaps included
+/// @param readSeconds in reading
+/// @param stagingWaitSeconds for a staging buffer whose copy was under way: the device is the limit
+/// @param slabWaitSeconds for room: the caller is the limit
+/// @param copySeconds in queueing copies, or in copying where the device is the host
+/// @param callerWaitSeconds of the caller, for slabs: storage or device is the limit
+/// @param capBytes what the load's own slabs might take; 0 where the caller brought the memory
+/// @param peakBytes what they took at most
+/// @param pinnedBytes of staging buffers on this device, for all loads
+public record LoadStats(
+        long wantedBytes, long readBytes, int slabs, double seconds, double readSeconds, double stagingWaitSeconds,
+        double slabWaitSeconds, double copySeconds, double callerWaitSeconds, long capBytes, long peakBytes,
+        long pinnedBytes) {
+    private static final double NANOS = 1e-9;
+
+    static LoadStats of(
+            LoadPlan plan, SlabBudget budget, StageCounters counters, long nanos, long callerWaitNanos,
+            long peakBytes, long pinnedBytes) {
+        return new LoadStats(
+                plan.wantedBytes(), counters.readBytes.sum(), plan.slabs().size(), nanos * NANOS,
+                counters.readNanos.sum() * NANOS, counters.stagingWaitNanos.sum() * NANOS,
+                counters.slabWaitNanos.sum() * NANOS, counters.copyNanos.sum() * NANOS, callerWaitNanos * NANOS,
+                budget == null ? 0 : budget.capBytes(), peakBytes, pinnedBytes);
+    }
+}

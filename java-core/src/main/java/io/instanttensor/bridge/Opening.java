@@ -1,0 +1,62 @@
+package io.instanttensor.bridge;
+
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+
+/// A checkpoint that is being opened, on a thread of its own: a network file system can take its time,
+/// and Python wants to be interruptible meanwhile.
+public final class Opening {
+    private final FutureTask<PythonCheckpoint> task;
+    private boolean abandoned;
+
+    Opening(Callable<PythonCheckpoint> open) {
+        this.task = new FutureTask<>(open);
+        Thread.ofPlatform().daemon().name("instanttensor-open").start(() -> {
+            task.run();
+            closeIfAbandoned();
+        });
+    }
+
+    /// The checkpoint; null when it is not open in time.
+    ///
+    /// @throws Exception what opening it threw
+    public PythonCheckpoint await(long timeoutMillis) throws Exception {
+        try {
+            return task.get(timeoutMillis, TimeUnit.MILLISECONDS);
+        } catch (TimeoutException e) {
+            return null;
+        } catch (ExecutionException e) {
+            switch (e.getCause()) {
+                case Exception exception -> throw exception;
+                case Error error -> throw error;
+                default -> throw e;
+            }
+        }
+    }
+
+    /// Nobody wants it any more; it is closed as soon as it is open.
+    public void abandon() {
+        synchronized (this) {
+            abandoned = true;
+        }
+        if (task.isDone()) {
+            closeIfAbandoned();
+        }
+    }
+
+    private void closeIfAbandoned() {
+        synchronized (this) {
+            if (!abandoned) {
+                return;
+            }
+        }
+        try {
+            task.get().close();
+        } catch (ExecutionException | InterruptedException e) {
+            // It never came to be open; there is nothing to close, and nobody to tell.
+        }
+    }
+}

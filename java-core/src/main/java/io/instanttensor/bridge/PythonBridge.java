@@ -1,0 +1,45 @@
+package io.instanttensor.bridge;
+
+import io.instanttensor.Checkpoint;
+import io.instanttensor.dlpack.ManagedTensors;
+import io.instanttensor.read.Backend;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+
+/// The one class that Python finds.
+public final class PythonBridge {
+    /// What no file name can contain.
+    private static final String SEPARATOR = "\0";
+
+    private PythonBridge() {}
+
+    /// Starts opening a checkpoint.
+    ///
+    /// @param paths joined by NUL
+    /// @param backends names joined by NUL; empty: whatever is fastest
+    public static Opening open(String paths, String backends) {
+        List<Path> named = split(paths).stream().map(Path::of).toList();
+        List<Backend> candidates = Backend.named(split(backends));
+        return new Opening(() -> new PythonCheckpoint(Checkpoint.open(named, candidates)));
+    }
+
+    /// Where the structs of exported slabs lie; for a forked child, which must not call anything here.
+    public static long exportTableAddress() {
+        return ManagedTensors.tableAddress();
+    }
+
+    /// How many slabs Python holds.
+    public static int liveExports() {
+        return ManagedTensors.live();
+    }
+
+    /// What Python should make of an exception of ours.
+    public static PythonError describe(Throwable thrown) {
+        return PythonError.of(thrown);
+    }
+
+    private static List<String> split(String joined) {
+        return joined.isEmpty() ? List.of() : Arrays.asList(joined.split(SEPARATOR, -1));
+    }
+}

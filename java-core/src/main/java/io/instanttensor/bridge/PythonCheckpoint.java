@@ -1,0 +1,154 @@
+package io.instanttensor.bridge;
+
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import io.instanttensor.Checkpoint;
+import io.instanttensor.LoadOptions;
+import io.instanttensor.device.DeviceId;
+import io.instanttensor.header.SafetensorsHeader;
+import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.Wanted;
+import io.instanttensor.read.FileAccess;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.OptionalInt;
+import java.util.OptionalLong;
+
+/// A checkpoint as Python sees it. Whatever has many elements crosses as the address of a block of
+/// 64-bit numbers; whatever an option leaves open crosses as 0.
+public final class PythonCheckpoint {
+    private final Checkpoint checkpoint;
+    private final CatalogueBlock catalogue;
+
+    PythonCheckpoint(Checkpoint checkpoint) {
+        this.checkpoint = checkpoint;
+        this.catalogue = CatalogueBlock.of(checkpoint.catalogue());
+    }
+
+    public long catalogueAddress() {
+        return catalogue.address();
+    }
+
+    public long catalogueBytes() {
+        return catalogue.bytes();
+    }
+
+    /// Frees the block once Python has read it.
+    public void forgetCatalogue() {
+        catalogue.free();
+    }
+
+    public String[] files() {
+        return checkpoint.catalogue().headers().stream()
+                .map(header -> header.file().toString())
+                .toArray(String[]::new);
+    }
+
+    /// `__metadata__` of a file as key, value, key, value …; null where it has none.
+    public String[] metadata(int file) {
+        SafetensorsHeader header = checkpoint.catalogue().headers().get(file);
+        if (header.metadata() == null) {
+            return null;
+        }
+        List<String> flat = new ArrayList<>();
+        for (Map.Entry<String, String> pair : header.metadata().entrySet()) {
+            flat.add(pair.getKey());
+            flat.add(pair.getValue());
+        }
+        return flat.toArray(String[]::new);
+    }
+
+    /// Names that more than one file holds.
+    public String[] duplicates() {
+        return checkpoint.catalogue().duplicates().keySet().toArray(String[]::new);
+    }
+
+    /// The files that hold such a name.
+    public String[] homes(String duplicate) {
+        return checkpoint.catalogue().duplicates().get(duplicate).stream()
+                .map(Path::toString)
+                .toArray(String[]::new);
+    }
+
+    /// How each file is read: mode, backend, reason, and the candidates passed over, four texts a file.
+    public String[] access() throws IOException {
+        List<String> flat = new ArrayList<>();
+        for (FileAccess access : checkpoint.access()) {
+            flat.add(access.mode().name().toLowerCase(java.util.Locale.ROOT));
+            flat.add(access.backend() == null ? "" : access.backend().name());
+            flat.add(access.reason());
+            flat.add(String.join("; ", access.passedOver()));
+        }
+        return flat.toArray(String[]::new);
+    }
+
+    /// What a load would hold at most in slabs of its own.
+    public long capBytes(long tensorsAddress, int count, PythonOptions options) throws IOException {
+        return checkpoint.budget(readInts(tensorsAddress, count), options.toLoadOptions()).capBytes();
+    }
+
+    /// Starts loading tensors into slabs.
+    ///
+    /// @param tensorsAddress of `count` ascending 32-bit indexes into the catalogue
+    public PythonLoad load(long tensorsAddress, int count, PythonOptions options) throws IOException {
+        return new PythonLoad(checkpoint.load(readInts(tensorsAddress, count), options.toLoadOptions()));
+    }
+
+    /// Starts loading ranges into the caller's memory.
+    ///
+    /// @param rangesAddress of `count` times four numbers: tensor, offset in the tensor, bytes (more than
+    ///     0), address it goes to
+    /// @param stream of the caller, as a number
+    public PythonLoad loadInto(long rangesAddress, int count, long stream, PythonOptions options) throws IOException {
+        MemorySegment block = MemorySegment.ofAddress(rangesAddress).reinterpret(count * 4L * JAVA_LONG.byteSize());
+        List<Wanted> wanted = new ArrayList<>(count);
+        long[] addresses = new long[count];
+        for (int i = 0; i < count; i++) {
+            int tensor = Math.toIntExact(block.getAtIndex(JAVA_LONG, 4L * i));
+            wanted.add(Wanted.part(checkpoint.catalogue(), tensor, block.getAtIndex(JAVA_LONG, 4L * i + 1),
+                    block.getAtIndex(JAVA_LONG, 4L * i + 2)));
+            addresses[i] = block.getAtIndex(JAVA_LONG, 4L * i + 3);
+        }
+        return new PythonLoad(checkpoint.loadInto(wanted, addresses, stream, options.toLoadOptions()));
+    }
+
+    public void close() {
+        catalogue.free();
+        checkpoint.close();
+    }
+
+    private static int[] readInts(long address, int count) {
+        return MemorySegment.ofAddress(address).reinterpret(count * JAVA_INT.byteSize()).toArray(JAVA_INT);
+    }
+
+    /// Options as plain numbers; 0 is "not given".
+    ///
+    /// @param cudaOrdinal -1 for the host
+    public static PythonOptions options(
+            int cudaOrdinal, long bufferBytes, long chunkBytes, int readers, int readsInFlight,
+            double maxFreeFraction, int rank, int world) {
+        return new PythonOptions(
+                cudaOrdinal, bufferBytes, chunkBytes, readers, readsInFlight, maxFreeFraction, rank, world);
+    }
+
+    /// See [#options].
+    public record PythonOptions(
+            int cudaOrdinal, long bufferBytes, long chunkBytes, int readers, int readsInFlight,
+            double maxFreeFraction, int rank, int world) {
+        LoadOptions toLoadOptions() {
+            return new LoadOptions(
+                    cudaOrdinal < 0 ? DeviceId.HOST : new DeviceId(DeviceId.Kind.CUDA, cudaOrdinal),
+                    bufferBytes == 0 ? OptionalLong.empty() : OptionalLong.of(bufferBytes),
+                    chunkBytes == 0 ? PlanLimits.DEFAULT_CHUNK_BYTES : chunkBytes,
+                    readers == 0 ? OptionalInt.empty() : OptionalInt.of(readers),
+                    readsInFlight == 0 ? OptionalInt.empty() : OptionalInt.of(readsInFlight),
+                    maxFreeFraction == 0 ? LoadOptions.DEFAULT_MAX_FREE_FRACTION : maxFreeFraction,
+                    new PlanLimits.Share(rank, world));
+        }
+    }
+}

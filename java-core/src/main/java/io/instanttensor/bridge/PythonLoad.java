@@ -1,0 +1,123 @@
+package io.instanttensor.bridge;
+
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import io.instanttensor.Load;
+import io.instanttensor.LoadStats;
+import io.instanttensor.dlpack.ManagedTensors;
+import io.instanttensor.plan.Placement;
+import io.instanttensor.plan.SlabLayout;
+import io.instanttensor.slab.Slab;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.List;
+
+/// A load as Python sees it.
+public final class PythonLoad {
+    /// No slab yet.
+    public static final long NOT_YET = -1;
+    /// No slab any more.
+    public static final long EXHAUSTED = -2;
+    /// A slab without a byte.
+    public static final long EMPTY = 0;
+
+    private final Load load;
+    private final Arena arena = Arena.ofShared();
+    private final long layoutAddress;
+    private Slab current;
+    private boolean closed;
+
+    PythonLoad(Load load) {
+        this.load = load;
+        this.layoutAddress = writeLayout(load.plan().slabs());
+    }
+
+    /// Slab by slab: how many tensors it holds, its bytes, the bytes it takes in memory; then, tensor by
+    /// tensor, its offset in its slab. All 64-bit.
+    private long writeLayout(List<SlabLayout> slabs) {
+        long tensors = slabs.stream().mapToLong(slab -> slab.placements().size()).sum();
+        MemorySegment block = arena.allocate((1 + 3L * slabs.size() + tensors) * JAVA_LONG.byteSize(), 8);
+        long at = 0;
+        block.setAtIndex(JAVA_LONG, at++, slabs.size());
+        for (SlabLayout slab : slabs) {
+            block.setAtIndex(JAVA_LONG, at++, slab.placements().size());
+            block.setAtIndex(JAVA_LONG, at++, slab.bytes());
+            block.setAtIndex(JAVA_LONG, at++, slab.allocationBytes());
+        }
+        for (SlabLayout slab : slabs) {
+            for (Placement placement : slab.placements()) {
+                block.setAtIndex(JAVA_LONG, at++, placement.slabOffset());
+            }
+        }
+        return block.address();
+    }
+
+    public long layoutAddress() {
+        return layoutAddress;
+    }
+
+    /// The next slab: the address of its DLManagedTensor, or one of the constants.
+    ///
+    /// @param stream of the caller, as a number; it waits for the slab's bytes from now on
+    public long poll(long stream, long timeoutMillis) throws InterruptedException {
+        if (load.exhausted()) {
+            return EXHAUSTED;
+        }
+        Slab slab = load.poll(stream, timeoutMillis);
+        if (slab == null) {
+            return NOT_YET;
+        }
+        current = slab;
+        if (slab.layout().allocationBytes() == 0) {
+            return EMPTY;
+        }
+        return ManagedTensors.export(slab);
+    }
+
+    /// Like [#poll] for memory of the caller's: there is nothing to export.
+    ///
+    /// @return EMPTY for a slab that has arrived, or one of the other constants
+    public long pollInto(long stream, long timeoutMillis) throws InterruptedException {
+        if (load.exhausted()) {
+            return EXHAUSTED;
+        }
+        Slab slab = load.poll(stream, timeoutMillis);
+        if (slab == null) {
+            return NOT_YET;
+        }
+        slab.close();
+        return EMPTY;
+    }
+
+    /// Lets one more stream use the slab that the last poll returned.
+    public void alsoOn(long stream) {
+        load.alsoOn(current, stream);
+    }
+
+    public long stagedBytes() {
+        return load.stagedBytes();
+    }
+
+    /// Whether nothing of this load can write to memory any more.
+    public boolean drained(long timeoutMillis) throws InterruptedException {
+        return load.drained(timeoutMillis);
+    }
+
+    /// The numbers of [LoadStats], in the order of its components.
+    public double[] stats() {
+        LoadStats stats = load.stats();
+        return new double[] {
+            stats.wantedBytes(), stats.readBytes(), stats.slabs(), stats.seconds(), stats.readSeconds(),
+            stats.stagingWaitSeconds(), stats.slabWaitSeconds(), stats.copySeconds(), stats.callerWaitSeconds(),
+            stats.capBytes(), stats.peakBytes(), stats.pinnedBytes()
+        };
+    }
+
+    public synchronized void close() {
+        load.close();
+        if (!closed) {
+            closed = true;
+            arena.close();
+        }
+    }
+}

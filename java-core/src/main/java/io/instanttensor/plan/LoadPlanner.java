@@ -1,0 +1,57 @@
+package io.instanttensor.plan;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/// Packs wanted ranges into slabs, in the order they are given in.
+public final class LoadPlanner {
+    private final PlanLimits limits;
+    private final List<SlabLayout> slabs = new ArrayList<>();
+    private List<Placement> open = new ArrayList<>();
+    private long openBytes;
+    private long wantedBytes;
+    private long readBytes;
+
+    private LoadPlanner(PlanLimits limits) {
+        this.limits = limits;
+    }
+
+    /// @param wanted in the checkpoint's order; any other order works and reads less in one go
+    public static LoadPlan plan(List<Wanted> wanted, PlanLimits limits) {
+        LoadPlanner planner = new LoadPlanner(limits);
+        wanted.forEach(planner::place);
+        planner.closeSlab();
+        return new LoadPlan(planner.slabs, planner.wantedBytes, planner.readBytes);
+    }
+
+    private void place(Wanted next) {
+        long slabOffset = PlanLimits.roundUp(openBytes, next.alignmentBytes());
+        if (!open.isEmpty() && next.bytes() > limits.slabBytes() - slabOffset) {
+            closeSlab();
+            slabOffset = 0;
+        }
+        open.add(new Placement(next, slabOffset));
+        openBytes = Math.addExact(slabOffset, next.bytes());
+        wantedBytes += next.bytes();
+    }
+
+    private void closeSlab() {
+        if (open.isEmpty()) {
+            return;
+        }
+        long bytes = open.size() == 1 ? openBytes : PlanLimits.roundUp(openBytes, PlanLimits.SLAB_PADDING_BYTES);
+        PlanLimits.Share share = limits.share();
+        long partBytes = share.partBytes(bytes);
+        long allocationBytes = share.world() == 1 ? bytes : Math.multiplyExact(partBytes, share.world());
+        ChunkCutter cutter = new ChunkCutter(
+                slabs.size(), limits.chunkBytes(), partBytes * share.rank(), partBytes * (share.rank() + 1));
+        open.forEach(cutter::add);
+        List<Chunk> chunks = cutter.finish();
+        for (Chunk chunk : chunks) {
+            readBytes += chunk.bytes();
+        }
+        slabs.add(new SlabLayout(slabs.size(), bytes, allocationBytes, List.copyOf(open), chunks));
+        open = new ArrayList<>();
+        openBytes = 0;
+    }
+}

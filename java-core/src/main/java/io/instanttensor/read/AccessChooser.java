@@ -1,0 +1,97 @@
+package io.instanttensor.read;
+
+import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.file.FileException;
+import io.instanttensor.posix.ErrnoException;
+import io.instanttensor.posix.Posix;
+import java.lang.foreign.Arena;
+import java.util.ArrayList;
+import java.util.List;
+
+/// Decides, file by file, whether it is read past the page cache or through it, and sets its
+/// descriptor accordingly.
+public final class AccessChooser {
+    /// A file of which less than this lies in the page cache is faster read past it.
+    static final double CACHED_ENOUGH = 0.8;
+
+    private AccessChooser() {}
+
+    /// @param candidates in the order of preference; empty: whatever is faster
+    /// @throws NoBackendException where none of the candidates can serve, with the reason of each
+    /// @throws FileException where the file cannot be read at all
+    public static FileAccess choose(CheckpointFile file, List<Backend> candidates) throws FileException {
+        DirectSupport support = DirectSupport.of(file);
+        List<String> passedOver = new ArrayList<>();
+        for (Backend candidate : candidates) {
+            switch (candidate.kind()) {
+                case BUFFERED -> {
+                    return buffered(candidate, candidate + " was asked for: pread through the page cache", passedOver);
+                }
+                case GPU_DIRECT_STORAGE -> passedOver.add(
+                        candidate + ": this engine stages through pinned memory and has no GPUDirect Storage");
+                case DIRECT -> {
+                    String refusal = support.available() ? switchToDirect(file, support) : support.reason();
+                    if (refusal.isEmpty()) {
+                        return direct(candidate, candidate + " was asked for: pread past the page cache", passedOver,
+                                support);
+                    }
+                    passedOver.add(candidate + ": " + refusal);
+                }
+            }
+        }
+        if (!candidates.isEmpty()) {
+            throw new NoBackendException(file.path(), passedOver);
+        }
+        return whateverIsFaster(file, support);
+    }
+
+    private static FileAccess whateverIsFaster(CheckpointFile file, DirectSupport support) throws FileException {
+        if (!support.available()) {
+            return buffered(null, support.reason(), List.of());
+        }
+        PageCacheProbe.Finding finding = PageCacheProbe.probe(file);
+        String found = String.format("%.0f %% of it in the page cache (%s)",
+                finding.cachedFraction() * 100, finding.method());
+        if (finding.cachedFraction() >= CACHED_ENOUGH) {
+            return buffered(null, found, List.of());
+        }
+        String refusal = switchToDirect(file, support);
+        return refusal.isEmpty()
+                ? direct(null, found, List.of(), support)
+                : buffered(null, "direct I/O refused: " + refusal, List.of());
+    }
+
+    /// Returns why not; empty where it worked.
+    private static String switchToDirect(CheckpointFile file, DirectSupport support) throws FileException {
+        try {
+            Posix.setDirect(file.descriptor());
+        } catch (ErrnoException e) {
+            return e.getMessage();
+        }
+        if (file.stat().saysDirect()) {
+            return "";
+        }
+        // Nobody promised that it works, so try: some file systems take the flag and refuse the read.
+        try (Arena arena = Arena.ofConfined()) {
+            Posix.pread(file.descriptor(), arena.allocate(support.alignmentBytes(), support.alignmentBytes()), 0);
+            return "";
+        } catch (ErrnoException e) {
+            try {
+                Posix.clearDirect(file.descriptor());
+            } catch (ErrnoException stuck) {
+                throw new FileException(file.path(), stuck.errno(), stuck.getMessage());
+            }
+            return e.getMessage();
+        }
+    }
+
+    private static FileAccess buffered(Backend backend, String reason, List<String> passedOver) {
+        return new FileAccess(FileAccess.Mode.BUFFERED, backend, reason, List.copyOf(passedOver), 1);
+    }
+
+    private static FileAccess direct(
+            Backend backend, String reason, List<String> passedOver, DirectSupport support) {
+        return new FileAccess(
+                FileAccess.Mode.DIRECT, backend, reason, List.copyOf(passedOver), support.alignmentBytes());
+    }
+}

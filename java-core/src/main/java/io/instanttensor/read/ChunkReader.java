@@ -1,0 +1,95 @@
+package io.instanttensor.read;
+
+import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.file.FileException;
+import io.instanttensor.jfr.ReadEvent;
+import io.instanttensor.plan.Chunk;
+import io.instanttensor.plan.Segment;
+import java.lang.foreign.MemorySegment;
+
+/// Reads chunks of one file, in the way that was chosen for it. Stateless; any thread may use it.
+public final class ChunkReader {
+    private final CheckpointFile file;
+    private final FileAccess access;
+
+    public ChunkReader(CheckpointFile file, FileAccess access) {
+        this.file = file;
+        this.access = access;
+    }
+
+    public CheckpointFile file() {
+        return file;
+    }
+
+    public FileAccess access() {
+        return access;
+    }
+
+    /// The room that a chunk of this size may take when its ends are widened for direct I/O.
+    public static long bufferBytes(long chunkBytes) {
+        return chunkBytes + 2L * DirectSupport.MAX_ALIGNMENT_BYTES;
+    }
+
+    /// Reads a chunk.
+    ///
+    /// @param buffer of at least [#bufferBytes]; aligned to 4096 bytes
+    /// @return the part of `buffer` that holds the chunk
+    /// @throws FileException where the file ends early or the read fails
+    public MemorySegment read(Chunk chunk, MemorySegment buffer) throws FileException {
+        ReadEvent event = begin();
+        long start = chunk.fileOffset() & -access.alignmentBytes();
+        long lead = chunk.fileOffset() - start;
+        long needed = lead + chunk.bytes();
+        long room = (needed + access.alignmentBytes() - 1) & -access.alignmentBytes();
+        MemorySegment target = buffer.asSlice(0, room);
+        long got = access.direct() ? readAligned(target, start, needed) : file.readUpTo(target, start, needed);
+        if (got < needed) {
+            throw file.endedEarly(chunk.fileOffset(), chunk.bytes(), Math.max(0, got - lead));
+        }
+        commit(event, chunk.fileOffset(), chunk.bytes());
+        return buffer.asSlice(lead, chunk.bytes());
+    }
+
+    /// Reads a chunk's segments straight to where they belong; for buffered files only, since the
+    /// target's alignment is anybody's guess.
+    public void readInto(Chunk chunk, MemorySegment slab) throws FileException {
+        for (Segment segment : chunk.segments()) {
+            ReadEvent event = begin();
+            long fileOffset = chunk.fileOffset() + segment.chunkOffset();
+            file.readFully(slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset);
+            commit(event, fileOffset, segment.bytes());
+        }
+    }
+
+    /// A direct read may stop short of a unit (at the file's end, or because the file system felt like
+    /// it); the next one starts again at the last whole unit, and no progress from there means the end.
+    private long readAligned(MemorySegment target, long start, long needed) throws FileException {
+        long got = 0;
+        while (got < needed) {
+            long whole = got & -access.alignmentBytes();
+            long read = whole + file.readOnce(target.asSlice(whole), start + whole);
+            if (read <= got) {
+                break;
+            }
+            got = read;
+        }
+        return got;
+    }
+
+    private ReadEvent begin() {
+        ReadEvent event = new ReadEvent();
+        event.begin();
+        return event;
+    }
+
+    private void commit(ReadEvent event, long fileOffset, long bytes) {
+        event.end();
+        if (event.shouldCommit()) {
+            event.file = file.path().toString();
+            event.fileOffset = fileOffset;
+            event.bytes = bytes;
+            event.direct = access.direct();
+            event.commit();
+        }
+    }
+}

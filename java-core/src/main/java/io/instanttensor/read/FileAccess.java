@@ -1,0 +1,28 @@
+package io.instanttensor.read;
+
+import java.util.List;
+
+/// How one file is read, and why so.
+///
+/// @param backend the candidate that was taken; null where none was asked for
+/// @param reason of the choice, in words for the user
+/// @param passedOver candidates before it that could not serve, each with its reason
+/// @param alignmentBytes what offsets, lengths and addresses have to be multiples of; 1 where buffered
+public record FileAccess(
+        Mode mode, Backend backend, String reason, List<String> passedOver, int alignmentBytes) {
+    /// Past the page cache, or through it.
+    public enum Mode {
+        DIRECT,
+        BUFFERED
+    }
+
+    public FileAccess {
+        if (mode == Mode.BUFFERED ? alignmentBytes != 1 : Integer.bitCount(alignmentBytes) != 1) {
+            throw new IllegalArgumentException(mode + " access with an alignment of " + alignmentBytes);
+        }
+    }
+
+    public boolean direct() {
+        return mode == Mode.DIRECT;
+    }
+}

@@ -1,0 +1,62 @@
+package io.instanttensor.slab;
+
+import io.instanttensor.device.ConsumerStream;
+import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceMemory;
+import io.instanttensor.plan.SlabLayout;
+import java.util.List;
+
+/// Memory that the caller has allocated and keeps: tensors that are asked for by name are loaded into
+/// storage of torch's own, one slab each.
+public final class GivenMemory implements MemorySource {
+    private final Device device;
+    private final List<DeviceMemory> targets;
+    private final int readers;
+    private final ConsumerStream stream;
+
+    /// @param targets by slab
+    /// @param stream what it still does with the memory comes before our copies
+    public GivenMemory(Device device, List<DeviceMemory> targets, int readers, ConsumerStream stream) {
+        this.device = device;
+        this.targets = targets;
+        this.readers = readers;
+        this.stream = stream;
+    }
+
+    @Override
+    public SlabMemory acquire(SlabLayout layout) {
+        DeviceMemory target = targets.get(layout.index());
+        if (target.bytes() < layout.allocationBytes()) {
+            throw new IllegalArgumentException("target " + layout.index() + " has " + target.bytes()
+                    + " bytes: expected " + layout.allocationBytes());
+        }
+        SlabMemory memory = new SlabMemory(device, target, readers);
+        memory.leaveOn(stream);
+        return memory;
+    }
+
+    @Override
+    public void handedOut(SlabMemory memory) {
+        // It has been the caller's all the time.
+    }
+
+    @Override
+    public void giveBack(SlabMemory memory) {
+        memory.free();
+    }
+
+    @Override
+    public void discard(SlabMemory memory) {
+        memory.free();
+    }
+
+    @Override
+    public void stop() {
+        // Nobody waits here.
+    }
+
+    @Override
+    public void close() {
+        // Nothing of it is ours.
+    }
+}

@@ -1,0 +1,74 @@
+package io.instanttensor.slab;
+
+import io.instanttensor.device.Device;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+
+/// The thread that takes slabs back, one for each device.
+///
+/// A slab is dropped on whatever thread drops its last view, often with Python's lock held, sometimes
+/// while the interpreter ends: there it is only queued. Fences are recorded and memory is freed here.
+public final class Reclaimer {
+    private static final System.Logger LOG = System.getLogger(Reclaimer.class.getName());
+
+    private final Device device;
+    private final LinkedBlockingQueue<Slab> queue = new LinkedBlockingQueue<>();
+    private final AtomicLong offered = new AtomicLong();
+    private long reclaimed;
+
+    public Reclaimer(Device device) {
+        this.device = device;
+    }
+
+    /// Starts the thread; it lives as long as the process.
+    public void start() {
+        Thread.ofPlatform().daemon().name("instanttensor-reclaimer-" + device.id()).start(this::run);
+    }
+
+    /// Queues a slab. Never blocks.
+    void offer(Slab slab) {
+        offered.incrementAndGet();
+        queue.add(slab);
+    }
+
+    /// Waits until all that has been offered so far is back; for callers that want to see memory flat.
+    ///
+    /// @return false where the time ran out first
+    public synchronized boolean awaitIdle(long timeoutMillis) throws InterruptedException {
+        long target = offered.get();
+        long deadline = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(timeoutMillis);
+        while (reclaimed < target) {
+            long left = TimeUnit.NANOSECONDS.toMillis(deadline - System.nanoTime());
+            if (left <= 0) {
+                return false;
+            }
+            wait(left);
+        }
+        return true;
+    }
+
+    private void run() {
+        while (true) {
+            try {
+                Slab slab = queue.take();
+                try (Device.Scope scope = device.enter()) {
+                    slab.reclaim();
+                } finally {
+                    countReclaimed();
+                }
+            } catch (InterruptedException e) {
+                return;
+            } catch (RuntimeException | Error e) {
+                // Its memory is lost, which is better than memory used again too early. Nobody waits
+                // for this slab; the load that it came from may be long over.
+                LOG.log(System.Logger.Level.WARNING, "a slab on " + device.id() + " could not be taken back", e);
+            }
+        }
+    }
+
+    private synchronized void countReclaimed() {
+        reclaimed++;
+        notifyAll();
+    }
+}

@@ -1,0 +1,153 @@
+package io.instanttensor.slab;
+
+import io.instanttensor.device.ConsumerStream;
+import io.instanttensor.device.CopyStream;
+import io.instanttensor.device.DeviceId;
+import io.instanttensor.device.DeviceMemory;
+import io.instanttensor.plan.SlabLayout;
+import io.instanttensor.stage.SlabRoom;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Optional;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+
+/// One slab of a load: filled by readers, handed out once, given back by [#close].
+///
+/// Closing is safe from any thread at any time and never blocks: the memory goes to the reclaimer,
+/// which has it used again only after the streams it was handed to have come past this point.
+public final class Slab implements SlabRoom.Target, AutoCloseable {
+    private final SlabLayout layout;
+    private final DeviceId device;
+    private final Reclaimer reclaimer;
+    private final MemorySource source;
+    private final Runnable whenFilled;
+    private final AtomicReference<SlabState> state = new AtomicReference<>(SlabState.PLANNED);
+    private final AtomicInteger chunksLeft;
+    private final List<ConsumerStream> consumers = new ArrayList<>(1);
+    private volatile SlabMemory memory;
+
+    Slab(SlabLayout layout, DeviceId device, MemorySource source, Reclaimer reclaimer, Runnable whenFilled) {
+        this.layout = layout;
+        this.device = device;
+        this.source = source;
+        this.reclaimer = reclaimer;
+        this.whenFilled = whenFilled;
+        this.chunksLeft = new AtomicInteger(layout.chunks().size());
+    }
+
+    public SlabLayout layout() {
+        return layout;
+    }
+
+    public DeviceId device() {
+        return device;
+    }
+
+    /// Address of its first byte on the device; 0 where all its tensors are empty.
+    public long address() {
+        SlabMemory present = handedOutMemory();
+        return present == null ? 0 : present.memory().address();
+    }
+
+    /// Its bytes, where the host can read them.
+    public Optional<MemorySegment> hostView() {
+        SlabMemory present = handedOutMemory();
+        if (present == null) {
+            return Optional.of(MemorySegment.NULL);
+        }
+        return present.memory().hostView().map(view -> view.asSlice(0, layout.bytes()));
+    }
+
+    private SlabMemory handedOutMemory() {
+        if (state.get() != SlabState.HANDED_OUT) {
+            throw new IllegalStateException("slab " + layout.index() + " is " + state.get() + ": expected HANDED_OUT");
+        }
+        return memory;
+    }
+
+    boolean hasMemory() {
+        return state.get() != SlabState.PLANNED;
+    }
+
+    boolean filled() {
+        return state.get() == SlabState.FILLED;
+    }
+
+    /// Starts the filling.
+    ///
+    /// @param given null for a slab without a byte
+    void attach(SlabMemory given) {
+        memory = given;
+        state.set(chunksLeft.get() == 0 ? SlabState.FILLED : SlabState.FILLING);
+    }
+
+    @Override
+    public DeviceMemory memory() {
+        return memory.memory();
+    }
+
+    @Override
+    public void awaitLastUsers(int reader, CopyStream stream) {
+        memory.awaitLastUsers(reader, stream);
+    }
+
+    @Override
+    public void chunkQueued(int reader, CopyStream stream) {
+        memory.recordArrival(reader, stream);
+        if (chunksLeft.decrementAndGet() == 0) {
+            state.set(SlabState.FILLED);
+            whenFilled.run();
+        }
+    }
+
+    /// Hands it to the caller, whose stream waits for its copies from now on. The caller's thread has
+    /// the device's scope open.
+    void handOut(ConsumerStream stream) {
+        if (!state.compareAndSet(SlabState.FILLED, SlabState.HANDED_OUT)) {
+            throw new IllegalStateException("slab " + layout.index() + " is " + state.get() + ": expected FILLED");
+        }
+        if (memory != null) {
+            source.handedOut(memory);
+        }
+        alsoOn(stream);
+    }
+
+    /// Lets one more stream use it: that stream waits for its copies, and the memory for that stream.
+    public void alsoOn(ConsumerStream stream) {
+        handedOutMemory();
+        if (memory != null) {
+            memory.arriveOn(stream);
+            synchronized (consumers) {
+                consumers.add(stream);
+            }
+        }
+    }
+
+    /// Gives it back. What is still queued on the streams it was handed to may go on reading it.
+    @Override
+    public void close() {
+        if (state.compareAndSet(SlabState.HANDED_OUT, SlabState.RELEASED) && memory != null) {
+            reclaimer.offer(this);
+        }
+    }
+
+    /// The reclaimer's half of [#close]; it has the device's scope open.
+    void reclaim() {
+        synchronized (consumers) {
+            consumers.forEach(memory::leaveOn);
+        }
+        memory.forgetFilling();
+        source.giveBack(memory);
+    }
+
+    /// Frees what was never handed out. Nobody copies into it any more.
+    void discard() {
+        SlabState before = state.getAndUpdate(
+                now -> now == SlabState.HANDED_OUT || now == SlabState.RELEASED ? now : SlabState.RELEASED);
+        if ((before == SlabState.FILLING || before == SlabState.FILLED) && memory != null) {
+            source.discard(memory);
+        }
+    }
+}

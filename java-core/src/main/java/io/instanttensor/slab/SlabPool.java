@@ -1,0 +1,149 @@
+package io.instanttensor.slab;
+
+import io.instanttensor.device.Device;
+import io.instanttensor.plan.SlabBudget;
+import io.instanttensor.plan.SlabLayout;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.Iterator;
+
+/// Slab memory of one load, within its budget.
+///
+/// The budget counts what no view refers to: idle, being filled, and filled. Memory that was handed out
+/// has left it, so a caller who keeps every tensor does not stop the load; when it comes back it is
+/// used again if the budget has room for it, and freed if not.
+///
+/// Every thread that calls has the device's scope open.
+public final class SlabPool implements MemorySource {
+    /// Sizes are rounded up to this part of a full slab, so that memory that comes back fits the next.
+    private static final int SIZE_STEPS = 16;
+
+    private final Device device;
+    private final SlabBudget budget;
+    private final int readers;
+    private final boolean severalSlabs;
+    private final Deque<SlabMemory> idle = new ArrayDeque<>();
+    private long ownBytes;
+    private long peakOwnBytes;
+    private boolean stopped;
+    private boolean closed;
+
+    /// @param readers how many streams will copy into the memory
+    /// @param severalSlabs whether the load has more than one; a single one takes no more than it needs
+    public SlabPool(Device device, SlabBudget budget, int readers, boolean severalSlabs) {
+        this.device = device;
+        this.budget = budget;
+        this.readers = readers;
+        this.severalSlabs = severalSlabs;
+    }
+
+    @Override
+    public SlabMemory acquire(SlabLayout layout) throws InterruptedException {
+        long needed = layout.allocationBytes();
+        long capacity = capacityFor(layout);
+        synchronized (this) {
+            while (true) {
+                if (stopped) {
+                    return null;
+                }
+                SlabMemory fitting = takeIdle(needed, layout.placements().size() == 1 ? needed : capacity * 2);
+                if (fitting != null) {
+                    return fitting;
+                }
+                // A tensor larger than the cap waits until nothing else is held, and takes what it needs.
+                if (ownBytes == 0 || ownBytes + capacity <= budget.capBytes()) {
+                    ownBytes += capacity;
+                    peakOwnBytes = Math.max(peakOwnBytes, ownBytes);
+                    break;
+                }
+                if (idle.isEmpty()) {
+                    wait();
+                } else {
+                    free(idle.pop());
+                }
+            }
+        }
+        try {
+            return new SlabMemory(device, device.allocate(capacity), readers);
+        } catch (RuntimeException | Error e) {
+            synchronized (this) {
+                ownBytes -= capacity;
+                notifyAll();
+            }
+            throw e;
+        }
+    }
+
+    /// A single tensor gets storage of exactly its size; it may be handed out as it is.
+    private long capacityFor(SlabLayout layout) {
+        long needed = layout.allocationBytes();
+        if (layout.placements().size() == 1 || !severalSlabs) {
+            return needed;
+        }
+        long step = Math.max(1, budget.slabBytes() / SIZE_STEPS);
+        return Math.min(Math.ceilDiv(needed, step) * step, Math.max(needed, budget.slabBytes()));
+    }
+
+    private SlabMemory takeIdle(long minBytes, long maxBytes) {
+        for (Iterator<SlabMemory> all = idle.iterator(); all.hasNext(); ) {
+            SlabMemory candidate = all.next();
+            long bytes = candidate.memory().bytes();
+            if (bytes >= minBytes && bytes <= maxBytes) {
+                all.remove();
+                return candidate;
+            }
+        }
+        return null;
+    }
+
+    @Override
+    public synchronized void handedOut(SlabMemory memory) {
+        ownBytes -= memory.memory().bytes();
+        notifyAll();
+    }
+
+    @Override
+    public synchronized void giveBack(SlabMemory memory) {
+        long bytes = memory.memory().bytes();
+        if (closed || ownBytes + bytes > budget.capBytes()) {
+            memory.free();
+        } else {
+            ownBytes += bytes;
+            peakOwnBytes = Math.max(peakOwnBytes, ownBytes);
+            idle.add(memory);
+            notifyAll();
+        }
+    }
+
+    @Override
+    public synchronized void discard(SlabMemory memory) {
+        free(memory);
+        notifyAll();
+    }
+
+    private void free(SlabMemory memory) {
+        ownBytes -= memory.memory().bytes();
+        memory.free();
+    }
+
+    /// The most that the load held for itself at any time.
+    public synchronized long peakOwnBytes() {
+        return peakOwnBytes;
+    }
+
+    @Override
+    public synchronized void stop() {
+        stopped = true;
+        notifyAll();
+    }
+
+    @Override
+    public synchronized void close() {
+        stopped = true;
+        closed = true;
+        while (!idle.isEmpty()) {
+            free(idle.pop());
+        }
+        notifyAll();
+    }
+}

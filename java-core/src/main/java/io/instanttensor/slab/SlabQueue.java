@@ -1,0 +1,160 @@
+package io.instanttensor.slab;
+
+import io.instanttensor.device.ConsumerStream;
+import io.instanttensor.device.Device;
+import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.stage.SlabRoom;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.ReentrantLock;
+
+/// The slabs of one load, in order: readers fill them, the caller takes them.
+///
+/// Memory is given to slabs strictly in order. Otherwise a reader that is ahead could take the last of
+/// the budget for a slab that nobody may have before the one that now gets none.
+public final class SlabQueue implements SlabRoom {
+    private final Device device;
+    private final MemorySource source;
+    private final List<Slab> slabs;
+    private final ReentrantLock allocation = new ReentrantLock();
+    private final Object changed = new Object();
+    private int allocated;
+    private int taken;
+    private volatile boolean stopped;
+    private boolean drained;
+    private boolean settled;
+    private Throwable failure;
+
+    public SlabQueue(LoadPlan plan, Device device, MemorySource source, Reclaimer reclaimer) {
+        this.device = device;
+        this.source = source;
+        this.slabs = plan.slabs().stream()
+                .map(layout -> new Slab(layout, device.id(), source, reclaimer, this::announce))
+                .toList();
+    }
+
+    @Override
+    public Target open(int index) throws InterruptedException {
+        Slab slab = slabs.get(index);
+        if (slab.hasMemory()) {
+            return slab;
+        }
+        allocation.lockInterruptibly();
+        try {
+            while (allocated <= index) {
+                if (stopped) {
+                    return null;
+                }
+                Slab next = slabs.get(allocated);
+                SlabMemory memory = null;
+                if (next.layout().allocationBytes() > 0) {
+                    memory = source.acquire(next.layout());
+                    if (memory == null) {
+                        return null;
+                    }
+                }
+                next.attach(memory);
+                allocated++;
+            }
+        } finally {
+            allocation.unlock();
+        }
+        return slab;
+    }
+
+    /// The next slab, once all its copies are queued; `stream` waits for them from now on.
+    ///
+    /// @return null when the time ran out first, or when there is none left (see [#exhausted])
+    /// @throws LoadFailedException with the reader's error as its cause
+    public Slab take(ConsumerStream stream, long timeoutMillis) throws InterruptedException {
+        if (exhausted()) {
+            return null;
+        }
+        Slab next = slabs.get(taken);
+        if (next.layout().chunks().isEmpty() && open(next.layout().index()) == null) {
+            throw failedOrStopped();
+        }
+        if (!awaitFilled(next, timeoutMillis)) {
+            return null;
+        }
+        next.handOut(stream);
+        taken++;
+        return next;
+    }
+
+    public boolean exhausted() {
+        return taken == slabs.size();
+    }
+
+    private boolean awaitFilled(Slab slab, long timeoutMillis) throws InterruptedException {
+        long deadline = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(timeoutMillis);
+        synchronized (changed) {
+            while (failure == null && !stopped && !slab.filled()) {
+                long left = TimeUnit.NANOSECONDS.toMillis(deadline - System.nanoTime());
+                if (left <= 0) {
+                    return false;
+                }
+                changed.wait(left);
+            }
+            if (failure != null || stopped) {
+                throw failedOrStopped();
+            }
+            return true;
+        }
+    }
+
+    private RuntimeException failedOrStopped() {
+        synchronized (changed) {
+            return failure != null
+                    ? new LoadFailedException(failure)
+                    : new IllegalStateException("the load has been closed");
+        }
+    }
+
+    @Override
+    public void fail(Throwable cause) {
+        synchronized (changed) {
+            if (failure == null) {
+                failure = cause;
+            }
+        }
+        stop();
+    }
+
+    /// Ends the load: whoever waits here, for room or for a slab, is woken.
+    public void stop() {
+        stopped = true;
+        source.stop();
+        announce();
+    }
+
+    /// Called on the last reader's thread, inside the device's scope or, where there was no reader, on
+    /// the caller's.
+    @Override
+    public void drained() {
+        synchronized (changed) {
+            drained = true;
+        }
+        settleIfOver();
+    }
+
+    /// Frees what was not handed out, once nobody copies any more. Safe to call at any time.
+    public void settleIfOver() {
+        synchronized (changed) {
+            if (!drained || !stopped || settled) {
+                return;
+            }
+            settled = true;
+        }
+        try (Device.Scope scope = device.enter()) {
+            slabs.forEach(Slab::discard);
+            source.close();
+        }
+    }
+
+    private void announce() {
+        synchronized (changed) {
+            changed.notifyAll();
+        }
+    }
+}

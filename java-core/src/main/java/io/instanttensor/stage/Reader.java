@@ -1,0 +1,115 @@
+package io.instanttensor.stage;
+
+import io.instanttensor.device.CopyStream;
+import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceMemory;
+import io.instanttensor.jfr.CopyEvent;
+import io.instanttensor.plan.Chunk;
+import io.instanttensor.plan.Segment;
+import io.instanttensor.read.ChunkReader;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+
+/// One reader: a thread with a copy stream and a few staging buffers of its own, so that a read never
+/// waits for the copy before it.
+final class Reader implements Runnable {
+    private final int number;
+    private final ReadPipeline pipeline;
+    private final StageCounters counters;
+
+    Reader(int number, ReadPipeline pipeline) {
+        this.number = number;
+        this.pipeline = pipeline;
+        this.counters = pipeline.counters();
+    }
+
+    @Override
+    public void run() {
+        Device device = pipeline.device();
+        try (Device.Scope scope = device.enter();
+                CopyStream stream = device.openStream();
+                StagingRing ring = new StagingRing(pipeline)) {
+            for (Chunk chunk = pipeline.claim(); chunk != null; chunk = pipeline.claim()) {
+                if (!move(chunk, stream, ring)) {
+                    break;
+                }
+            }
+        } catch (Throwable e) {
+            pipeline.failed(e);
+        } finally {
+            pipeline.left();
+        }
+    }
+
+    /// Returns false once the load has been stopped.
+    private boolean move(Chunk chunk, CopyStream stream, StagingRing ring) throws IOException, InterruptedException {
+        ChunkReader file = pipeline.file(chunk.file());
+        // Buffered bytes go straight to where they belong, if the host can write there.
+        SlabRoom.Target target = null;
+        if (!file.access().direct()) {
+            target = openRoom(chunk.slab());
+            if (target == null) {
+                return false;
+            }
+            if (target.memory().hostView().isPresent()) {
+                readInto(file, chunk, target);
+                target.chunkQueued(number, stream);
+                return true;
+            }
+        }
+        StagingBuffer buffer = ring.next();
+        if (buffer == null) {
+            return false;
+        }
+        long start = System.nanoTime();
+        MemorySegment bytes = file.read(chunk, buffer.memory().segment());
+        counters.readNanos.add(System.nanoTime() - start);
+        target = target == null ? openRoom(chunk.slab()) : target;
+        if (target == null || pipeline.stopped()) {
+            return false;
+        }
+        copy(chunk, bytes, target, stream);
+        stream.record(buffer.copied());
+        target.chunkQueued(number, stream);
+        count(chunk);
+        return true;
+    }
+
+    private SlabRoom.Target openRoom(int slab) throws InterruptedException {
+        long start = System.nanoTime();
+        SlabRoom.Target target = pipeline.room().open(slab);
+        counters.slabWaitNanos.add(System.nanoTime() - start);
+        return target;
+    }
+
+    private void readInto(ChunkReader file, Chunk chunk, SlabRoom.Target target) throws IOException {
+        long start = System.nanoTime();
+        file.readInto(chunk, target.memory().hostView().orElseThrow());
+        counters.readNanos.add(System.nanoTime() - start);
+        count(chunk);
+    }
+
+    private void copy(Chunk chunk, MemorySegment bytes, SlabRoom.Target target, CopyStream stream) {
+        long start = System.nanoTime();
+        target.awaitLastUsers(number, stream);
+        DeviceMemory memory = target.memory();
+        for (Segment segment : chunk.segments()) {
+            CopyEvent event = new CopyEvent();
+            event.begin();
+            stream.copy(bytes.asSlice(segment.chunkOffset(), segment.bytes()), memory, segment.slabOffset());
+            event.end();
+            if (event.shouldCommit()) {
+                event.slab = chunk.slab();
+                event.slabOffset = segment.slabOffset();
+                event.bytes = segment.bytes();
+                event.commit();
+            }
+        }
+        counters.copyNanos.add(System.nanoTime() - start);
+    }
+
+    private void count(Chunk chunk) {
+        counters.readBytes.add(chunk.bytes());
+        counters.stagedBytes.add(chunk.wantedBytes());
+    }
+}

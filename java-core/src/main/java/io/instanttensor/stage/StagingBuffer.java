@@ -1,0 +1,34 @@
+package io.instanttensor.stage;
+
+import io.instanttensor.device.Device;
+import io.instanttensor.device.Fence;
+import io.instanttensor.device.StagingMemory;
+
+/// A staging buffer and the fence behind its last copy. Owned by the pool, used by one reader at a time.
+final class StagingBuffer {
+    private final StagingMemory memory;
+    private final Fence copied;
+
+    StagingBuffer(Device device, long bytes) {
+        this.memory = device.allocateStaging(bytes);
+        this.copied = device.newFence();
+    }
+
+    StagingMemory memory() {
+        return memory;
+    }
+
+    /// Passed once the buffer may be written to again.
+    Fence copied() {
+        return copied;
+    }
+
+    long bytes() {
+        return memory.segment().byteSize();
+    }
+
+    void free() {
+        copied.close();
+        memory.close();
+    }
+}
