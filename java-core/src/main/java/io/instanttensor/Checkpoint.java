@@ -75,7 +75,7 @@ public final class Checkpoint implements AutoCloseable {
             for (Path path : resolved.files()) {
                 files.add(CheckpointFile.open(path));
             }
-            Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.owners());
+            Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.fileByTensor());
             return new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
         } catch (IOException | RuntimeException | Error e) {
             files.forEach(CheckpointFile::close);

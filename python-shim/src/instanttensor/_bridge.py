@@ -1,0 +1,169 @@
+"""Declares what the engine offers, and keeps the process in order around it.
+
+Everything that crosses to Java does so through the protocols below; `_jvm` starts it, nothing else
+knows about jep.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import weakref
+from typing import Any, Protocol
+
+from . import _jvm
+from ._errors import reraise
+
+# Ctrl-C is noticed between two calls into Java, not inside one.
+WAIT_SLICE_MS = 100
+
+NOT_YET = -1
+EXHAUSTED = -2
+EMPTY = 0
+
+
+class JavaError(Protocol):
+    """io.instanttensor.bridge.PythonError."""
+
+    def kindName(self) -> str: ...
+    def message(self) -> str: ...
+    def errno(self) -> int: ...
+    def file(self) -> str: ...
+
+
+class JavaLoad(Protocol):
+    """io.instanttensor.bridge.PythonLoad."""
+
+    def layoutAddress(self) -> int: ...
+    def poll(self, stream: int, timeout_ms: int) -> int: ...
+    def pollInto(self, stream: int, timeout_ms: int) -> int: ...
+    def alsoOn(self, stream: int) -> None: ...
+    def stagedBytes(self) -> int: ...
+    def drained(self, timeout_ms: int) -> bool: ...
+    def stats(self) -> Any: ...
+    def close(self) -> None: ...
+
+
+class JavaCheckpoint(Protocol):
+    """io.instanttensor.bridge.PythonCheckpoint."""
+
+    def catalogueAddress(self) -> int: ...
+    def catalogueBytes(self) -> int: ...
+    def forgetCatalogue(self) -> None: ...
+    def files(self) -> Any: ...
+    def metadata(self, file: int) -> Any: ...
+    def duplicates(self) -> Any: ...
+    def homes(self, duplicate: str) -> Any: ...
+    def access(self) -> Any: ...
+    def options(self, *numbers: float) -> Any: ...
+    def capBytes(self, tensors: int, count: int, options: Any) -> int: ...
+    def load(self, tensors: int, count: int, options: Any) -> JavaLoad: ...
+    def loadInto(self, ranges: int, count: int, stream: int, options: Any) -> JavaLoad: ...
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """io.instanttensor.bridge.PythonBridge, the one class that Python finds."""
+
+    def open(self, paths: str, backends: str) -> Any: ...
+    def exportTableAddress(self) -> int: ...
+    def liveExports(self) -> int: ...
+    def describe(self, thrown: Any) -> JavaError: ...
+
+
+_engine: Engine | None = None
+# Everything of Java's that Python refers to, by the Python object that does: for a forked child, and
+# for the end of the process.
+_owners: weakref.WeakSet[JavaOwner] = weakref.WeakSet()
+
+
+class JavaOwner:
+    """A Python object that refers to one of Java's, and closes it."""
+
+    java: Any
+
+    def __init__(self, java: Any) -> None:
+        self.java = java
+        _owners.add(self)
+
+    def close(self) -> None:
+        """Closes the Java object, once. Does nothing in a forked child, where there is no Java."""
+        java, self.java = self.java, None
+        if java is not None and not _jvm.in_forked_child():
+            java.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def engine() -> Engine:
+    """The engine, started at the first call.
+
+    Raises
+    ------
+    RuntimeError
+        Where Java cannot be found or started, and in a child forked after the start.
+    """
+    global _engine
+    _jvm.require_own_process()
+    if _engine is None:
+        found: Engine = _jvm.engine_class()
+        table = found.exportTableAddress()
+        _jvm.after_fork_in_child(lambda: _disown(table))
+        # Threads of the engine run on while Python's world ends; what they still read into or copy
+        # from has to be quiet by then.
+        atexit.register(_close_all)
+        _engine = found
+    return _engine
+
+
+def wait_open(paths: str, backends: str) -> JavaCheckpoint:
+    """Opens a checkpoint; Ctrl-C gets through while storage takes its time."""
+    java = engine()
+    try:
+        opening = java.open(paths, backends)
+        try:
+            while True:
+                checkpoint: JavaCheckpoint | None = getattr(opening, "await")(WAIT_SLICE_MS)
+                if checkpoint is not None:
+                    return checkpoint
+        except BaseException:
+            opening.abandon()
+            raise
+    except Exception as error:
+        reraise(java, error)
+
+
+def call(function: Any, *arguments: Any) -> Any:
+    """Calls into the engine; what it throws is raised as the Python exception it stands for."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        reraise(engine(), error)
+
+
+def _close_all() -> None:
+    if _jvm.in_forked_child():
+        return
+    for owner in list(_owners):
+        with contextlib.suppress(Exception):
+            owner.close()
+
+
+def _disown(table: int) -> None:
+    """Makes a forked child forget Java: no deleter, no reference is ever given back there.
+
+    The JVM's threads exist in the parent alone; a call into it would wait for them for ever.
+    """
+    int64 = ctypes.c_int64
+    blocks, slots, slot_bytes, deleter_offset = (int64 * 4).from_address(table)
+    addresses = (int64 * blocks).from_address(table + 4 * ctypes.sizeof(int64))
+    for block in addresses:
+        for slot in range(slots):
+            int64.from_address(block + slot * slot_bytes + deleter_offset).value = 0
+    for owner in list(_owners):
+        if owner.java is not None:
+            # One reference too many, so that jep never tells Java to drop it.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner.java))

@@ -1,0 +1,234 @@
+"""What torch and numpy do differently: wrapping slabs, making views, allocating."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import _dtypes
+from ._capsule import Exporter, capsule
+
+if TYPE_CHECKING:
+    import torch
+
+TORCH_NAMES = ("pt", "torch", "pytorch")
+NUMPY_NAMES = ("np", "numpy")
+
+
+class Framework(Protocol):
+    """A library whose arrays the tensors become. An array of it is written `Any` here.
+
+    Attributes
+    ----------
+    ordinal : int
+        Of the CUDA device; -1 for the host.
+    label : str
+        The device, for messages.
+    """
+
+    ordinal: int
+    label: str
+
+    def stream(self) -> int:
+        """The caller's current CUDA stream as a number; 0 on the host."""
+
+    def follow(self, stream: int) -> None:
+        """Makes the current stream wait for what has been queued on another, given as a number."""
+
+    def wrap(self, managed: int) -> Any:
+        """The bytes of an exported slab, as a flat array of uint8 that owns it."""
+
+    def view(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int) -> Any:
+        """A tensor inside of a slab; `offset` is in bytes and a multiple of the element's size."""
+
+    def as_torch(self, base: Any) -> torch.Tensor:
+        """The same bytes for torch's collectives to write to."""
+
+    def typed(self, base: Any, dtype: str) -> Any:
+        """All of a slab as another type, for `view`."""
+
+    def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
+        """A new, uninitialised tensor with storage of exactly its size."""
+
+    def address(self, array: Any) -> int:
+        """Of its first byte."""
+
+    def own(self, views: list[Any]) -> list[Any]:
+        """Copies with storage of their own, of exactly their size."""
+
+    def dtype(self, name: str) -> Any:
+        """The library's name for an element type; ValueError where it has none."""
+
+
+def strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a contiguous tensor, in elements."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+class Torch:
+    """Tensors on the host or on a CUDA device."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self._torch = torch
+        self._device = device
+        self.label = str(device)
+        self.ordinal = -1 if device.type == "cpu" else device.index
+        # A checkpoint has few different shapes, and asks for each of them thousands of times.
+        self._strides = lru_cache(maxsize=4096)(strides)
+        if self.ordinal < 0:
+            self.stream = _no_stream
+        else:
+            # Not public, but what torch's own generated code calls; the public way makes an object
+            # of it and takes ten times as long.
+            raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+            self.stream = lambda: self._stream(raw)
+
+    def _stream(self, raw: Any) -> int:
+        if raw is not None:
+            return int(raw(self.ordinal))
+        return int(self._torch.cuda.current_stream(self.ordinal).cuda_stream)
+
+    def follow(self, stream: int) -> None:
+        cuda = self._torch.cuda
+        earlier = cuda.ExternalStream(stream, self._device) if stream else cuda.default_stream(self._device)
+        cuda.current_stream(self._device).wait_stream(earlier)
+
+    def wrap(self, managed: int) -> Any:
+        return self._torch.from_dlpack(capsule(managed))
+
+    def as_torch(self, base: Any) -> torch.Tensor:
+        found: torch.Tensor = base
+        return found
+
+    def typed(self, base: Any, dtype: str) -> Any:
+        return base.view(_dtypes.torch_dtype(dtype))
+
+    def view(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int) -> Any:
+        shape = _dtypes.view_shape(dtype, shape)
+        return self._torch.as_strided(base, shape, self._strides(shape), offset // base.itemsize)
+
+    def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
+        shape = _dtypes.view_shape(dtype, shape)
+        return self._torch.empty(shape, dtype=_dtypes.torch_dtype(dtype), device=self._device)
+
+    def address(self, array: Any) -> int:
+        return int(array.data_ptr())
+
+    def own(self, views: list[Any]) -> list[Any]:
+        return [view.clone() for view in views]
+
+    def dtype(self, name: str) -> Any:
+        return _dtypes.torch_dtype(name)
+
+
+def _no_stream() -> int:
+    return 0
+
+
+class Numpy:
+    """Arrays on the host."""
+
+    ordinal = -1
+    label = "cpu"
+
+    def __init__(self) -> None:
+        import numpy
+
+        self._numpy = numpy
+        self.stream = _no_stream
+
+    def follow(self, stream: int) -> None:
+        """The host has no streams."""
+
+    def wrap(self, managed: int) -> Any:
+        return self._numpy.from_dlpack(Exporter(managed))
+
+    def as_torch(self, base: Any) -> torch.Tensor:
+        import ctypes
+
+        import torch
+
+        # numpy calls memory from DLPack read-only; it is the engine's, and only a collective that
+        # completes it writes to it.
+        writable = (ctypes.c_uint8 * base.nbytes).from_address(base.ctypes.data)
+        return torch.frombuffer(writable, dtype=torch.uint8)
+
+    def typed(self, base: Any, dtype: str) -> Any:
+        # The type is checked here, so that a missing one is told before any view is made.
+        _dtypes.numpy_dtype(dtype)
+        return base
+
+    def view(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int) -> Any:
+        element = _dtypes.numpy_dtype(dtype)
+        size = math.prod(shape) * element.itemsize
+        return base[offset : offset + size].view(element).reshape(shape)
+
+    def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
+        return self._numpy.empty(shape, dtype=_dtypes.numpy_dtype(dtype))
+
+    def address(self, array: Any) -> int:
+        return int(array.ctypes.data)
+
+    def own(self, views: list[Any]) -> list[Any]:
+        return [view.copy() for view in views]
+
+    def dtype(self, name: str) -> Any:
+        return _dtypes.numpy_dtype(name)
+
+
+def choose(framework: Any, device: Any) -> Framework:
+    """Checks `framework` and `device` and brings them together.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument and what is allowed.
+    RuntimeError
+        Where there is no CUDA, or no such device.
+    """
+    if not isinstance(framework, str):
+        raise TypeError(f"framework: expected a str, got {type(framework).__name__}")
+    if framework in NUMPY_NAMES:
+        if str(device) != "cpu":
+            raise ValueError(f"device={device!r}: framework='np' has arrays on 'cpu' only")
+        return Numpy()
+    if framework in TORCH_NAMES:
+        return Torch(_torch_device(device))
+    raise ValueError(f"framework={framework!r}: expected one of 'pt' (torch), 'np' (numpy)")
+
+
+def _torch_device(device: Any) -> torch.device:
+    import torch
+
+    allowed = "'cpu', 'cuda', 'cuda:N', N or a torch.device of these"
+    if isinstance(device, bool) or not isinstance(device, (int, str, torch.device)):
+        raise TypeError(f"device: expected {allowed}, got {type(device).__name__}")
+    if isinstance(device, int) and device < 0:
+        raise ValueError(f"device={device}: expected {allowed}")
+    try:
+        found = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device!r}: expected {allowed}") from None
+    if found.type == "cpu":
+        return torch.device("cpu")
+    if found.type != "cuda":
+        raise ValueError(f"device={device!r}: expected {allowed}")
+    return _cuda_device(found)
+
+
+def _cuda_device(device: torch.device) -> torch.device:
+    import torch
+
+    if not torch.cuda.is_available():
+        built = torch.version.cuda
+        why = "no CUDA driver or no GPU was found" if built else "this torch was built without CUDA"
+        raise RuntimeError(f"device={str(device)!r}: {why} (torch {torch.__version__}); use device='cpu'")
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if index >= torch.cuda.device_count():
+        raise RuntimeError(f"device='cuda:{index}': no such device: this machine has {torch.cuda.device_count()}")
+    # torch makes its context when it needs it; the slabs that it is about to be given live in it.
+    torch.cuda.init()
+    return torch.device("cuda", index)

@@ -1,0 +1,228 @@
+"""Loads under way: waiting for slabs, and turning them into tensors."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from . import _bridge, _capsule
+from ._bridge import JavaCheckpoint, JavaLoad, JavaOwner, call
+from ._catalogue import Catalogue
+from ._errors import SafetensorError
+from ._frameworks import Framework
+
+if TYPE_CHECKING:
+    from ._distributed import Group
+
+# Copies are made in groups, which is cheaper than one by one; a group is what lies ready for the
+# caller at most, in tensors and in bytes.
+_GROUP_TENSORS = 64
+_GROUP_BYTES = 64 << 20
+
+# Memory of callers who left before the engine's last read into it had come back from the kernel.
+_undrained: list[tuple[JavaLoad, Sequence[Any]]] = []
+
+
+class SlabLoad(JavaOwner):
+    """A load into slabs of the engine's: what lies where, and the slabs as they come."""
+
+    java: Any
+
+    def __init__(self, java: JavaLoad) -> None:
+        super().__init__(java)
+        # The layout is that of the engine's PythonLoad.
+        int64 = ctypes.c_int64
+        address = java.layoutAddress()
+        slabs = int64.from_address(address).value
+        numbers = list((int64 * (3 * slabs)).from_address(address + 8))
+        self.tensor_counts: list[int] = numbers[0::3]
+        self.slab_bytes: list[int] = numbers[1::3]
+        tensors = sum(self.tensor_counts)
+        self.offsets: list[int] = list((int64 * tensors).from_address(address + 8 * (1 + 3 * slabs)))
+
+    def alive(self) -> JavaLoad:
+        """The Java load.
+
+        Raises
+        ------
+        SafetensorError
+            Where the checkpoint, and the load with it, has been closed.
+        """
+        java: JavaLoad | None = self.java
+        if java is None:
+            raise SafetensorError("File is closed")
+        return java
+
+    def next_slab(self, stream: int, waiting: Callable[[int], None]) -> int:
+        """The address of the next slab's DLManagedTensor; EMPTY for a slab without bytes.
+
+        `waiting` is called with the bytes read so far, while there is no slab yet.
+        """
+        while True:
+            java = self.alive()
+            managed: int = call(java.poll, stream, _bridge.WAIT_SLICE_MS)
+            waiting(java.stagedBytes())
+            if managed != _bridge.NOT_YET:
+                return managed
+
+
+def start(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> SlabLoad:
+    """Starts loading tensors, given by ascending indexes, into slabs."""
+    indexes = array("i", selected)
+    address, count = indexes.buffer_info()
+    return SlabLoad(call(java.load, address, count, options))
+
+
+def cap_bytes(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> int:
+    """What such a load would hold at most in slabs that no tensor refers to."""
+    indexes = array("i", selected)
+    address, count = indexes.buffer_info()
+    return int(call(java.capBytes, address, count, options))
+
+
+def tensors(
+    load: SlabLoad,
+    catalogue: Catalogue,
+    selected: Sequence[int],
+    framework: Framework,
+    *,
+    copy: bool,
+    cap_bytes: int,
+    group: Group | None,
+    waiting: Callable[[int], None],
+) -> Iterator[tuple[str, Any]]:
+    """Yields all tensors of a load, in order.
+
+    Parameters
+    ----------
+    copy : bool
+        Whether tensors own their storage, or are views of slabs.
+    cap_bytes : int
+        A tensor that is larger lies in storage of its own already.
+    group : Group or None
+        Ranks that read a part of each slab.
+    """
+    order = iter(zip(selected, load.offsets))
+    for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
+        entries = list(islice(order, count))
+        stream = framework.stream()
+        base = _next_base(load, stream, framework, group, waiting)
+        owned = copy and not (count == 1 and slab_bytes > cap_bytes)
+        views = _views(framework, base, catalogue, entries)
+        # The generator below holds the views; here nothing may, or the slab would not come back
+        # before the next one is asked for.
+        del base
+        for index, tensor in _owned(framework, views, catalogue) if owned else views:
+            load.alive()
+            now = framework.stream()
+            if now != stream:
+                call(load.alive().alsoOn, now)
+                framework.follow(stream)
+                stream = now
+            yield catalogue.names[index], tensor
+        del views
+
+
+def _next_base(
+    load: SlabLoad, stream: int, framework: Framework, group: Group | None, waiting: Callable[[int], None]
+) -> Any:
+    """The bytes of the next slab, complete; None for one without any."""
+    if group is None:
+        managed = load.next_slab(stream, waiting)
+        return framework.wrap(managed) if managed != _bridge.EMPTY else None
+    managed = group.together(
+        lambda: load.next_slab(stream, waiting), "to load its part", lambda got: got and _capsule.delete(got)
+    )
+    if managed == _bridge.EMPTY:
+        return None
+    base = framework.wrap(managed)
+    group.gather(framework.as_torch(base))
+    return base
+
+
+def _views(
+    framework: Framework, base: Any, catalogue: Catalogue, entries: list[tuple[int, int]]
+) -> Iterator[tuple[int, Any]]:
+    """Indexes and tensors that lie in one slab, without a copy."""
+    typed: dict[str, Any] = {}
+    dtypes, shapes, sizes, view = catalogue.dtypes, catalogue.shapes, catalogue.sizes, framework.view
+    for index, offset in entries:
+        dtype = dtypes[index]
+        if sizes[index] == 0:
+            yield index, framework.empty(dtype, shapes[index])
+            continue
+        whole = typed.get(dtype)
+        if whole is None:
+            whole = typed[dtype] = framework.typed(base, dtype)
+        yield index, view(whole, dtype, shapes[index], offset)
+
+
+def _owned(
+    framework: Framework, views: Iterator[tuple[int, Any]], catalogue: Catalogue
+) -> Iterator[tuple[int, Any]]:
+    """The same with storage of their own, copied in groups."""
+    sizes = catalogue.sizes
+    while True:
+        indexes: list[int] = []
+        group: list[Any] = []
+        group_bytes = 0
+        for index, view in views:
+            indexes.append(index)
+            group.append(view)
+            group_bytes += sizes[index]
+            if len(group) == _GROUP_TENSORS or group_bytes >= _GROUP_BYTES:
+                break
+        if not group:
+            return
+        copies = framework.own(group)
+        # Dropped before the caller sees the last copy: the slab goes back as early as it can.
+        group.clear()
+        del view
+        # From the end, so that the list lets go of each tensor as it is handed out.
+        copies.reverse()
+        for index in indexes:
+            yield index, copies.pop()
+
+
+def read_into(
+    java: JavaCheckpoint, targets: Sequence[tuple[int, int, int, Any]], framework: Framework, options: Any
+) -> JavaLoad | None:
+    """Reads ranges of tensors into arrays, and returns when their bytes are there (on a GPU: will be,
+    for whatever the current stream does next).
+
+    Parameters
+    ----------
+    targets : sequence of (index, offset, bytes, array)
+        Of a tensor, from an offset in bytes on; empty ones are left out.
+
+    Returns
+    -------
+    JavaLoad or None
+        The load, for its statistics; the caller closes it. None where all targets are empty.
+    """
+    _forget_drained()
+    numbers = array("q")
+    for index, offset, size, target in targets:
+        if size:
+            numbers.extend((index, offset, size, framework.address(target)))
+    if not numbers:
+        return None
+    stream = framework.stream()
+    load: JavaLoad = call(java.loadInto, numbers.buffer_info()[0], len(numbers) // 4, stream, options)
+    try:
+        while call(load.pollInto, stream, _bridge.WAIT_SLICE_MS) != _bridge.EXHAUSTED:
+            pass
+    except BaseException:
+        load.close()
+        if not load.drained(0):
+            # A read into this memory has not come back yet. It must not be used for anything else.
+            _undrained.append((load, [target for *_, target in targets]))
+        raise
+    return load
+
+
+def _forget_drained() -> None:
+    _undrained[:] = [entry for entry in _undrained if not entry[0].drained(0)]

@@ -1,0 +1,179 @@
+"""What `safe_open` can be told: arguments, their environment variables, and what is allowed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeAlias
+
+KIB = 1 << 10
+MIB = 1 << 20
+# As in the engine's PlanLimits.
+MIN_CHUNK_BYTES = 4 * KIB
+MAX_CHUNK_BYTES = 64 * MIB
+# As InstantTensor's.
+MAX_IO_DEPTH = 1024
+# Threads; more only fight over the same processors and the same wire.
+MAX_CONCURRENCY = 256
+
+
+class Backend(Enum):
+    """InstantTensor's ways of reading a file.
+
+    The engine has one reader, many threads that call pread; what counts of a name is whether it asks
+    for direct reads (past the page cache) or buffered ones (through it).
+    """
+
+    AIO = "AIO"
+    """Direct reads."""
+    AIO_BUFFERED = "AIO_BUFFERED"
+    """Buffered reads."""
+    URING = "URING"
+    """Direct reads."""
+    URING_BUFFERED = "URING_BUFFERED"
+    """Buffered reads."""
+    CUFILE = "CUFILE"
+    """GPUDirect Storage, which this engine has not: always passed over."""
+    MMAP = "MMAP"
+    """Buffered reads; no file is mapped, since a truncated one would kill the process."""
+
+
+class BackendPolicy(Enum):
+    """Names for several backends at once."""
+
+    BUFFERED = "BUFFERED"
+    """URING_BUFFERED, then MMAP."""
+
+
+_POLICIES = {BackendPolicy.BUFFERED: (Backend.URING_BUFFERED, Backend.MMAP)}
+
+BackendCandidate: TypeAlias = Union[Backend, BackendPolicy, str]
+Progress: TypeAlias = Union[bool, Callable[[int, int], Any]]
+
+
+class Options(NamedTuple):
+    """Checked options; None and 0 are "not given"."""
+
+    buffer_bytes: int
+    chunk_bytes: int
+    readers: int
+    reads_in_flight: int
+    max_free_mem_usage: float
+    backends: tuple[str, ...]
+
+    @classmethod
+    def resolve(
+        cls,
+        *,
+        buffer_size: int | None,
+        chunk_size: int | None,
+        concurrency: int | None,
+        io_depth: int | None,
+        max_free_mem_usage: float | None,
+        backend: BackendCandidate | Iterable[BackendCandidate] | None,
+    ) -> Options:
+        """Checks the arguments; what is None comes from the environment.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the argument or the variable, what it was and what is allowed.
+        """
+        chunk_bytes = _integer("chunk_size", chunk_size, 1, MAX_CHUNK_BYTES)
+        return cls(
+            buffer_bytes=_integer("buffer_size", buffer_size, 1, None),
+            chunk_bytes=-(-chunk_bytes // MIN_CHUNK_BYTES) * MIN_CHUNK_BYTES,
+            # 0 is InstantTensor's way of saying that a backend has no threads of its own.
+            readers=_integer("concurrency", concurrency, 0, MAX_CONCURRENCY),
+            reads_in_flight=_integer("io_depth", io_depth, 1, MAX_IO_DEPTH),
+            max_free_mem_usage=_fraction("max_free_mem_usage", max_free_mem_usage),
+            backends=_backends(backend),
+        )
+
+
+def _variable(argument: str) -> tuple[str, str | None]:
+    name = f"INSTANTTENSOR_{argument.upper()}"
+    return name, os.environ.get(name)
+
+
+def _integer(argument: str, value: int | None, least: int, most: int | None) -> int:
+    """The value, else the variable's; 0 where neither is given."""
+    label: str = argument
+    if value is None:
+        label, text = _variable(argument)
+        if text is None:
+            return 0
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"{label}={text!r}: expected a whole number") from None
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{label}: expected an int, got {type(value).__name__}")
+    value = value.__index__()
+    if value < least or (most is not None and value > most):
+        allowed = f"at least {least}" if most is None else f"{least} to {most}"
+        raise ValueError(f"{label}={value}: expected {allowed}")
+    if value >= 1 << 63:
+        raise ValueError(f"{label}={value}: expected less than 2**63")
+    return value
+
+
+def _fraction(argument: str, value: float | None) -> float:
+    label: str = argument
+    if value is None:
+        label, text = _variable(argument)
+        if text is None:
+            return 0.0
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"{label}={text!r}: expected a number") from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{label}: expected a float, got {type(value).__name__}")
+    if not math.isfinite(value) or not 0 < value <= 1:
+        raise ValueError(f"{label}={value}: expected more than 0 and at most 1")
+    return float(value)
+
+
+def _backends(value: BackendCandidate | Iterable[BackendCandidate] | None) -> tuple[str, ...]:
+    label = "backend"
+    if value is None:
+        label, text = _variable("backend")
+        if text is None:
+            return ()
+        value = [name.strip() for name in text.split(",") if name.strip()]
+    if isinstance(value, (str, Enum)):
+        value = [value]
+    try:
+        candidates = list(value)
+    except TypeError:
+        raise TypeError(
+            f"{label}: expected a Backend, a BackendPolicy or several of them, got {type(value).__name__}"
+        ) from None
+    if not candidates:
+        raise ValueError(f"{label} is empty: expected at least one of {_allowed_backends()}, or None")
+    return tuple(backend.name for candidate in candidates for backend in _expand(label, candidate))
+
+
+def _expand(label: str, candidate: Any) -> tuple[Backend, ...]:
+    if isinstance(candidate, str):
+        name = candidate.strip()
+        if name in BackendPolicy.__members__:
+            return _POLICIES[BackendPolicy[name]]
+        if name in Backend.__members__:
+            return (Backend[name],)
+        raise ValueError(f"{label}={candidate!r}: expected one of {_allowed_backends()}")
+    if isinstance(candidate, BackendPolicy):
+        return _POLICIES[candidate]
+    if isinstance(candidate, Backend):
+        return (candidate,)
+    raise TypeError(f"{label}: expected a Backend or a BackendPolicy, got {type(candidate).__name__}")
+
+
+def _allowed_backends() -> str:
+    return ", ".join([*Backend.__members__, *BackendPolicy.__members__])

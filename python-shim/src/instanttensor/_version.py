@@ -1,0 +1,3 @@
+"""The version: InstantTensor's API level, then ours."""
+
+__version__ = "0.2.2+java1"
