@@ -52,9 +52,9 @@ def build(scratch: Path) -> Path:
         "CFLAGS": "-O2 -fPIC -fwrapv -DNDEBUG -g0",
     }
     # pip would take a jep that something else built from its cache of wheels.
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-cache-dir", "--no-build-isolation", "--no-deps"]
-    command += ["--no-binary", "jep", "--require-hashes", "--requirement", str(REQUIREMENT), "--wheel-dir", str(scratch)]
-    subprocess.run(command, check=True, env=environment)
+    pip_wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-cache-dir", "--no-build-isolation", "--no-deps"]
+    requirement = ["--no-binary", "jep", "--require-hashes", "--requirement", str(REQUIREMENT)]
+    subprocess.run([*pip_wheel, *requirement, "--wheel-dir", str(scratch)], check=True, env=environment)
     return next(scratch.glob("jep-*.whl"))
 
 

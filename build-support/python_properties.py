@@ -16,11 +16,12 @@ def libpython() -> str:
     return ""
 
 
-jep = Path(sysconfig.get_path("platlib"), "jep")
+packages = Path(sysconfig.get_path("platlib"))
 properties = {
-    "jep.jar": next(jep.glob("jep-*.jar")),
-    "jep.library": jep / "libjep.so",
+    "jep.jar": next(packages.glob("jep/jep-*.jar")),
+    "jep.library": packages / "jep/libjep.so",
     "python.executable": sys.executable,
     "python.library": libpython(),
+    "python.packages": packages,
 }
 print(" ".join(f"-D{name}={value}" for name, value in properties.items()))

@@ -12,6 +12,7 @@ from pathlib import Path
 from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 from setuptools.command.sdist import sdist
 from setuptools.errors import SetupError
 
@@ -49,11 +50,6 @@ def build_engine() -> None:
 
 class BuildWithEngine(build_py):
     def run(self) -> None:
-        if self.editable_mode:
-            raise SetupError(
-                "instanttensor cannot be installed in editable mode: the Java engine lies in the wheel. "
-                "`make install` rebuilds and reinstalls the wheel in .venv within seconds"
-            )
         super().run()
         if not engine_is_current():
             build_engine()
@@ -88,7 +84,20 @@ class NoSourceDistribution(sdist):
         )
 
 
+class NoEditableInstall(editable_wheel):
+    def run(self) -> None:
+        raise SetupError(
+            "instanttensor cannot be installed in editable mode: the Java engine lies in the wheel. "
+            "`make install` rebuilds the wheel and installs it in .venv"
+        )
+
+
 setup(
     distclass=PlatformDistribution,
-    cmdclass={"build_py": BuildWithEngine, "bdist_wheel": PlatformWheel, "sdist": NoSourceDistribution},
+    cmdclass={
+        "build_py": BuildWithEngine,
+        "bdist_wheel": PlatformWheel,
+        "sdist": NoSourceDistribution,
+        "editable_wheel": NoEditableInstall,
+    },
 )

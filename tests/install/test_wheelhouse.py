@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -145,11 +146,18 @@ def test_the_jar_holds_the_licences_of_what_is_in_it(our_jar: zipfile.ZipFile) -
         assert text in (ROOT / "THIRD-PARTY-NOTICES.md").read_text(), name
 
 
-def test_no_source_distribution_is_built_without_a_word(tmp_path: Path) -> None:
-    shim = ROOT / "python-shim"
-    command = [sys.executable, "setup.py", "sdist", "--dist-dir", str(tmp_path)]
-    pytest.importorskip("setuptools", minversion="77", reason="the build's setuptools is not in this environment")
-    done = subprocess.run(command, cwd=shim, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("hook", "sentence"),
+    [
+        ("build_sdist", "instanttensor has no source distribution: it would lack the Java engine."),
+        ("build_editable", "instanttensor cannot be installed in editable mode: the Java engine lies in the wheel."),
+    ],
+)
+def test_what_would_lack_the_engine_is_refused(hook: str, sentence: str, tmp_path: Path) -> None:
+    build_python = ROOT / f".build/cp{sys.version_info[0]}{sys.version_info[1]}/venv/bin/python"
+    shim = tmp_path / "python-shim"
+    shutil.copytree(ROOT / "python-shim", shim)
+    call = f"import setuptools.build_meta as backend; backend.{hook}({str(tmp_path)!r})"
+    done = subprocess.run([build_python, "-c", call], cwd=shim, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert "instanttensor has no source distribution: it would lack the Java engine" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert sentence in done.stderr

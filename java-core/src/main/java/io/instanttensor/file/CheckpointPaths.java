@@ -1,0 +1,136 @@
+package io.instanttensor.file;
+
+import io.instanttensor.posix.Errno;
+import java.io.IOException;
+import java.nio.file.DirectoryIteratorException;
+import java.nio.file.DirectoryStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+
+/// From what the caller names (files, folders, indexes) to the files of a checkpoint. Opens none but indexes.
+public final class CheckpointPaths {
+    private static final String SUFFIX = ".safetensors";
+    private static final String USUAL_INDEX = "model" + CheckpointIndex.SUFFIX;
+    private static final Comparator<Path> BY_NAME = Comparator
+            .comparing((Path path) -> String.valueOf(path.getFileName()), CodePointOrder.INSTANCE)
+            .thenComparing(Path::toString, CodePointOrder.INSTANCE);
+
+    /// What is handed out, by what makes two paths equal: the same name in the same folder, by whatever way
+    /// the folder was reached. A link is a file of its own, since its name is what counts.
+    private final Map<Path, Path> files = new LinkedHashMap<>();
+    private final Map<String, Path> fileByTensor = new HashMap<>();
+    private final Set<String> claimedTwice = new HashSet<>();
+
+    private CheckpointPaths() {}
+
+    /// @param named files, folders and indexes in any order; never changed
+    /// @throws FileException where one is missing or unreadable, or a folder holds nothing to load
+    /// @throws MalformedIndexException where an index is none
+    /// @throws IllegalArgumentException where nothing is named
+    public static ResolvedPaths resolve(List<Path> named) throws IOException {
+        if (named.isEmpty()) {
+            throw new IllegalArgumentException(
+                    "expected at least one file, folder or *" + CheckpointIndex.SUFFIX + ", found none");
+        }
+        CheckpointPaths found = new CheckpointPaths();
+        for (Path path : named) {
+            found.add(path);
+        }
+        List<Path> files = new ArrayList<>(found.files.values());
+        files.sort(BY_NAME);
+        found.fileByTensor.keySet().removeAll(found.claimedTwice);
+        return new ResolvedPaths(files, found.fileByTensor);
+    }
+
+    private void add(Path path) throws IOException {
+        PathErrors.requireReadable(path, "no such file or folder");
+        if (Files.isDirectory(path)) {
+            addFolder(path);
+        } else if (path.toString().endsWith(CheckpointIndex.SUFFIX)) {
+            addIndex(path);
+        } else {
+            addFile(path);
+        }
+    }
+
+    private void addFolder(Path folder) throws IOException {
+        List<Path> indexes = visible(folder, CheckpointIndex.SUFFIX);
+        Path usual = folder.resolve(USUAL_INDEX);
+        if (indexes.contains(usual)) {
+            addIndex(usual);
+        } else if (indexes.size() == 1) {
+            addIndex(indexes.getFirst());
+        } else if (indexes.size() > 1) {
+            throw new FileException(folder, Errno.EINVAL, "expected one index, or one called " + USUAL_INDEX
+                    + ", found " + String.join(", ", indexes.stream().map(p -> p.getFileName().toString()).toList())
+                    + ": name the one to load");
+        } else {
+            List<Path> inside = visible(folder, SUFFIX);
+            if (inside.isEmpty()) {
+                throw new FileException(folder, Errno.ENOENT, "the folder holds no safetensors file");
+            }
+            for (Path file : inside) {
+                addFile(file);
+            }
+        }
+    }
+
+    /// The folder's own files, folders left out, whose name ends so; in order.
+    private static List<Path> visible(Path folder, String suffix) throws FileException {
+        List<Path> found = new ArrayList<>();
+        try (DirectoryStream<Path> entries = Files.newDirectoryStream(folder)) {
+            for (Path entry : entries) {
+                String name = entry.getFileName().toString();
+                if (name.endsWith(suffix) && !name.startsWith(".") && !Files.isDirectory(entry)) {
+                    found.add(entry);
+                }
+            }
+        } catch (DirectoryIteratorException e) {
+            throw PathErrors.of(folder, e.getCause());
+        } catch (IOException e) {
+            throw PathErrors.of(folder, e);
+        }
+        found.sort(BY_NAME);
+        return found;
+    }
+
+    private void addIndex(Path path) throws IOException {
+        CheckpointIndex index = CheckpointIndex.read(path);
+        Map<Path, Path> handedOut = new HashMap<>();
+        for (Map.Entry<String, Path> claim : index.fileByTensor().entrySet()) {
+            Path listed = claim.getValue();
+            Path file = handedOut.get(listed);
+            if (file == null) {
+                PathErrors.requireReadable(listed, "no such file, though " + path + " names it for tensor "
+                        + claim.getKey());
+                file = addFile(listed);
+                handedOut.put(listed, file);
+            }
+            Path before = fileByTensor.putIfAbsent(claim.getKey(), file);
+            if (before != null && !before.equals(file)) {
+                // Two checkpoints loaded together. Neither index can speak for both, so neither does.
+                claimedTwice.add(claim.getKey());
+            }
+        }
+    }
+
+    /// @return the path it is handed out under: the first that it was named by
+    private Path addFile(Path file) throws FileException {
+        try {
+            Path whole = file.toAbsolutePath();
+            Path key = whole.getParent() == null ? whole : whole.getParent().toRealPath().resolve(whole.getFileName());
+            Path before = files.putIfAbsent(key, file);
+            return before == null ? file : before;
+        } catch (IOException e) {
+            throw PathErrors.of(file, e);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+package io.instanttensor.header;
+
+import static io.instanttensor.header.HeaderFault.HEADER_TOO_LARGE;
+import static io.instanttensor.header.HeaderFault.HEADER_TOO_SMALL;
+import static io.instanttensor.header.HeaderFault.INVALID_HEADER;
+import static io.instanttensor.header.HeaderFault.INVALID_HEADER_DESERIALIZATION;
+import static io.instanttensor.header.HeaderFault.INVALID_HEADER_LENGTH;
+
+import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.file.FileException;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+
+/// Reads a file's header and makes all of the format's checks, in the format's order. Stateless: many
+/// threads may read the headers of many files. The bytes stay off the heap and are gone on return.
+public final class HeaderReader {
+    /// The format's own limit.
+    static final long MAX_HEADER_BYTES = 100_000_000;
+
+    private static final long LENGTH_BYTES = 8;
+    private static final ValueLayout.OfLong LENGTH =
+            ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+    private HeaderReader() {}
+
+    /// @param file stays the caller's
+    /// @throws MalformedHeaderException where it is no whole safetensors file
+    /// @throws FileException where it cannot be read
+    public static SafetensorsHeader read(CheckpointFile file) throws IOException {
+        try (Arena arena = Arena.ofConfined()) {
+            long headerBytes = readLength(file, arena);
+            MemorySegment bytes = arena.allocate(headerBytes);
+            file.readFully(bytes, LENGTH_BYTES);
+            ParsedHeader parsed = parse(file, new HeaderText(bytes));
+            long dataOffset = LENGTH_BYTES + headerBytes;
+            DataLayout layout = new DataLayout(file.path(), file.bytes(), dataOffset);
+            return new SafetensorsHeader(
+                    file.path(), file.bytes(), dataOffset, parsed.metadata(), layout.check(parsed.tensors()));
+        }
+    }
+
+    private static long readLength(CheckpointFile file, Arena arena) throws IOException {
+        if (file.bytes() < LENGTH_BYTES) {
+            throw fault(HEADER_TOO_SMALL, file, "expected at least the 8 bytes of the header's length, found a file of "
+                    + file.bytes());
+        }
+        MemorySegment bytes = arena.allocate(LENGTH_BYTES);
+        file.readFully(bytes, 0);
+        long length = bytes.get(LENGTH, 0);
+        if (Long.compareUnsigned(length, MAX_HEADER_BYTES) > 0) {
+            throw fault(HEADER_TOO_LARGE, file, "expected a header of at most " + Words.grouped(MAX_HEADER_BYTES)
+                    + " bytes, found a length of " + Words.grouped(length) + " at offset 0");
+        }
+        if (length > file.bytes() - LENGTH_BYTES) {
+            throw fault(INVALID_HEADER_LENGTH, file, "expected a header of " + Words.grouped(length)
+                    + " bytes at offset 8, found the file's end at " + Words.grouped(file.bytes()));
+        }
+        return length;
+    }
+
+    private static ParsedHeader parse(CheckpointFile file, HeaderText text) throws MalformedHeaderException {
+        long invalid = text.firstInvalidByte();
+        if (invalid >= 0) {
+            throw fault(INVALID_HEADER, file, String.format("expected UTF-8, found 0x%02x at offset %s",
+                    text.byteAt(invalid), Words.grouped(LENGTH_BYTES + invalid)));
+        }
+        try {
+            return HeaderJson.parse(text);
+        } catch (HeaderJsonException e) {
+            long offset = LENGTH_BYTES + text.byteIndexOf(e.charOffset());
+            throw fault(INVALID_HEADER_DESERIALIZATION, file, e.getMessage() + ", at offset " + Words.grouped(offset));
+        }
+    }
+
+    private static MalformedHeaderException fault(HeaderFault fault, CheckpointFile file, String detail) {
+        return new MalformedHeaderException(fault, file.path(), detail);
+    }
+}
