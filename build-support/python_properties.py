@@ -22,6 +22,5 @@ properties = {
     "jep.library": packages / "jep/libjep.so",
     "python.executable": sys.executable,
     "python.library": libpython(),
-    "python.packages": packages,
 }
 print(" ".join(f"-D{name}={value}" for name, value in properties.items()))

@@ -6,7 +6,6 @@ import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.stage.SlabRoom;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.locks.ReentrantLock;
 
 /// The slabs of one load, in order: readers fill them, the caller takes them.
 ///
@@ -16,8 +15,9 @@ public final class SlabQueue implements SlabRoom {
     private final Device device;
     private final MemorySource source;
     private final List<Slab> slabs;
-    private final ReentrantLock allocation = new ReentrantLock();
+    private final Object allocation = new Object();
     private final Object changed = new Object();
+    private boolean allocating;
     private int allocated;
     private int taken;
     private volatile boolean stopped;
@@ -36,30 +36,50 @@ public final class SlabQueue implements SlabRoom {
     @Override
     public Target open(int index) throws InterruptedException {
         Slab slab = slabs.get(index);
-        if (slab.hasMemory()) {
-            return slab;
-        }
-        allocation.lockInterruptibly();
-        try {
-            while (allocated <= index) {
+        while (!slab.hasMemory()) {
+            synchronized (allocation) {
+                // Whoever waits here must come back as soon as its own slab has memory, also while
+                // another reader is waiting for a later one's: the caller may be waiting for this one.
+                while (allocating && !stopped && !slab.hasMemory()) {
+                    allocation.wait();
+                }
                 if (stopped) {
                     return null;
                 }
-                Slab next = slabs.get(allocated);
-                SlabMemory memory = null;
-                if (next.layout().allocationBytes() > 0) {
-                    memory = source.acquire(next.layout());
-                    if (memory == null) {
-                        return null;
-                    }
+                if (slab.hasMemory()) {
+                    return slab;
                 }
-                next.attach(memory);
-                allocated++;
+                allocating = true;
             }
-        } finally {
-            allocation.unlock();
+            boolean given = false;
+            try {
+                given = allocateNext();
+            } finally {
+                synchronized (allocation) {
+                    allocating = false;
+                    allocation.notifyAll();
+                }
+            }
+            if (!given) {
+                return null;
+            }
         }
         return slab;
+    }
+
+    /// Gives memory to the first slab that has none; one thread at a time.
+    private boolean allocateNext() throws InterruptedException {
+        Slab next = slabs.get(allocated);
+        SlabMemory memory = null;
+        if (next.layout().allocationBytes() > 0) {
+            memory = source.acquire(next.layout());
+            if (memory == null) {
+                return false;
+            }
+        }
+        next.attach(memory);
+        allocated++;
+        return true;
     }
 
     /// The next slab, once all its copies are queued; `stream` waits for them from now on.
@@ -125,6 +145,9 @@ public final class SlabQueue implements SlabRoom {
     public void stop() {
         stopped = true;
         source.stop();
+        synchronized (allocation) {
+            allocation.notifyAll();
+        }
         announce();
     }
 
