@@ -4,8 +4,7 @@ The first call of `engine_class` creates a Java virtual machine through JNI, att
 running interpreter and answers the one Java class that Python talks to. Where Python is itself
 embedded in a Java program through jep, that program's machine is used instead.
 
-A machine is never taken down: a process can start Java once, and what Java holds goes with the
-process anyway.
+A machine is never taken down: a process can start Java once.
 """
 
 from __future__ import annotations
@@ -371,8 +370,7 @@ def _boot_archive(jar: Path) -> Path | None:
 def _try_user_options(home: Path, options: list[str]) -> None:
     """Lets a throw-away machine judge INSTANTTENSOR_JAVA_OPTS, where it is set.
 
-    Here Java would write its objections to standard error, and answer some faults (a heap that is
-    not to be had) by ending the process.
+    Here Java would write its objections to standard error, and end the process for some of them.
     """
     user = os.environ.get("INSTANTTENSOR_JAVA_OPTS", "")
     java = home / "bin" / "java"
