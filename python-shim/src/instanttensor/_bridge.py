@@ -9,6 +9,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import sys
+import threading
 import weakref
 from typing import Any, Protocol
 
@@ -73,6 +75,7 @@ class Engine(Protocol):
 
 
 _engine: Engine | None = None
+_starting = threading.Lock()
 # Everything of Java's that Python refers to, by the Python object that does: for a forked child, and
 # for the end of the process.
 _owners: weakref.WeakSet[JavaOwner] = weakref.WeakSet()
@@ -107,16 +110,33 @@ def engine() -> Engine:
         Where Java cannot be found or started, and in a child forked after the start.
     """
     global _engine
-    _jvm.require_own_process()
+    # At every call: it looks after the process too (forks, signal handlers).
+    found: Engine = _jvm.engine_class()
     if _engine is None:
-        found: Engine = _jvm.engine_class()
-        table = found.exportTableAddress()
-        _jvm.after_fork_in_child(lambda: _disown(table))
-        # Threads of the engine run on while Python's world ends; what they still read into or copy
-        # from has to be quiet by then.
-        atexit.register(_close_all)
-        _engine = found
+        with _starting:
+            if _engine is None:
+                _settle_in(found)
+                _engine = found
     return _engine
+
+
+def _settle_in(found: Engine) -> None:
+    found.rehearse(_cuda_in_use())
+    table = found.exportTableAddress()
+    _jvm.after_fork_in_child(lambda: _disown(table))
+    # Threads of the engine run on while Python's world ends; what they still read into or copy from has
+    # to be quiet by then.
+    atexit.register(_close_all)
+
+
+def _cuda_in_use() -> int:
+    """The CUDA device that torch works on already; -1 for none. Making a context is not ours to do:
+    it takes half a gigabyte on whatever device it is."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return -1
+    current: int = torch.cuda.current_device()
+    return current if torch._C._cuda_hasPrimaryContext(current) else -1
 
 
 def wait_open(paths: str, backends: str) -> JavaCheckpoint:

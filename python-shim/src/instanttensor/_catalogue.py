@@ -44,12 +44,14 @@ class Catalogue:
         view = memoryview(block)
         tensors, dims, name_bytes = view[: _HEADER_WORDS * _WORD].cast("q")
         end = (_HEADER_WORDS + 5 * tensors + dims) * _WORD
-        words = view[_HEADER_WORDS * _WORD : end].cast("q").tolist()
+        dims_at = (_HEADER_WORDS + 5 * tensors) * _WORD
+        words = view[_HEADER_WORDS * _WORD : dims_at].cast("q").tolist()
         ordinals = words[:tensors]
         self.sizes: list[int] = words[2 * tensors : 3 * tensors]
         ranks = words[3 * tensors : 4 * tensors]
         lengths = words[4 * tensors : 5 * tensors]
-        flat = words[5 * tensors :]
+        # Beside a zero, a dimension can be 2**63 and more.
+        flat = view[dims_at:end].cast("Q").tolist()
         text = block[end : end + name_bytes].decode()
         name_ends = list(accumulate(lengths))
         dim_ends = list(accumulate(ranks))

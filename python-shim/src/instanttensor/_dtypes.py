@@ -106,14 +106,16 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name in _NUMPY:
         return np.dtype(_NUMPY[name])
     if name not in _ML_DTYPES:
-        raise UnsupportedDtypeError(f"dtype {name}: numpy has no element type for it; use framework='pt'")
+        remedy = "use framework='pt'" if name in _TORCH else "the file can be opened, and its other tensors loaded"
+        raise UnsupportedDtypeError(f"dtype {name}: numpy has no element type for it; {remedy}")
     try:
         import ml_dtypes
     except ImportError:
         raise UnsupportedDtypeError(
             f"dtype {name}: numpy has no element type for it; pip install ml_dtypes, or use framework='pt'"
         ) from None
-    return np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
+    return found
 
 
 def view_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -121,5 +123,7 @@ def view_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     if name not in PACKED_PAIRS:
         return shape
     if not shape or shape[-1] % 2:
-        raise UnsupportedDtypeError(f"dtype {name}: torch packs two elements a byte; the last dimension of {shape} is odd")
+        raise UnsupportedDtypeError(
+            f"dtype {name}: torch packs two elements a byte; the last dimension of {list(shape)} is odd"
+        )
     return (*shape[:-1], shape[-1] // 2)

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 __all__ = ["SafetensorError", "SliceIndexError", "SliceStepError", "UnsupportedDtypeError", "reraise"]
 
 
-class SliceIndexError(SafetensorError, IndexError):  # type: ignore[misc]  # safetensors has no type hints
+class SliceIndexError(SafetensorError, IndexError):
     """An index outside of a tensor's dimension, or one too many."""
 
 
-class SliceStepError(SafetensorError, ValueError):  # type: ignore[misc]
+class SliceStepError(SafetensorError, ValueError):
     """A slice with a step that is not positive."""
 
 
-class UnsupportedDtypeError(SafetensorError, ValueError):  # type: ignore[misc]
+class UnsupportedDtypeError(SafetensorError, ValueError):
     """An element type that the framework does not have, or cannot do this with."""
 
 
@@ -40,8 +40,9 @@ def reraise(engine: Engine, error: BaseException) -> NoReturn:
 
 def _exception(kind: str, message: str, errno: int, file: str) -> BaseException:
     if kind == "OS":
-        # With an errno, OSError becomes FileNotFoundError, PermissionError, ... by itself.
-        return OSError(errno, message, file) if errno else OSError(message)
+        # With an errno, OSError becomes FileNotFoundError, PermissionError, ... by itself; it writes the
+        # file behind the message.
+        return OSError(errno, message.removeprefix(f"{file}: "), file) if errno else OSError(message)
     if kind == "DEVICE_MEMORY":
         import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,14 +40,15 @@ class Framework(Protocol):
     def wrap(self, managed: int) -> Any:
         """The bytes of an exported slab, as a flat array of uint8 that owns it."""
 
-    def view(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int) -> Any:
-        """A tensor inside of a slab; `offset` is in bytes and a multiple of the element's size."""
+    def views(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int, count: int) -> Sequence[Any]:
+        """Tensors of one shape that lie side by side in a slab, the first at `offset` in bytes, a multiple
+        of the element's size. `base` is from `typed`."""
 
     def as_torch(self, base: Any) -> torch.Tensor:
         """The same bytes for torch's collectives to write to."""
 
     def typed(self, base: Any, dtype: str) -> Any:
-        """All of a slab as another type, for `view`."""
+        """All of a slab as another type, for `views`."""
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         """A new, uninitialised tensor with storage of exactly its size."""
@@ -76,6 +78,8 @@ class Torch:
         self._device = device
         self.label = str(device)
         self.ordinal = -1 if device.type == "cpu" else device.index
+        # Those that torch's kernel for several copies at once takes; others are copied one by one.
+        self._grouped_dtypes = frozenset({torch.float32, torch.float16, torch.bfloat16})
         # A checkpoint has few different shapes, and asks for each of them thousands of times.
         self._strides = lru_cache(maxsize=4096)(strides)
         if self.ordinal < 0:
@@ -97,7 +101,7 @@ class Torch:
         cuda.current_stream(self._device).wait_stream(earlier)
 
     def wrap(self, managed: int) -> Any:
-        return self._torch.from_dlpack(capsule(managed))
+        return self._torch.from_dlpack(capsule(managed))  # type: ignore[attr-defined]  # public all the same
 
     def as_torch(self, base: Any) -> torch.Tensor:
         found: torch.Tensor = base
@@ -106,9 +110,15 @@ class Torch:
     def typed(self, base: Any, dtype: str) -> Any:
         return base.view(_dtypes.torch_dtype(dtype))
 
-    def view(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int) -> Any:
+    def views(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int, count: int) -> Sequence[Any]:
         shape = _dtypes.view_shape(dtype, shape)
-        return self._torch.as_strided(base, shape, self._strides(shape), offset // base.itemsize)
+        start = offset // base.itemsize
+        if count == 1:
+            return (self._torch.as_strided(base, shape, self._strides(shape), start),)
+        # One call into torch for all of them: a fifth of the time of one for each.
+        all_shape = (count, *shape)
+        together: Sequence[Any] = self._torch.as_strided(base, all_shape, self._strides(all_shape), start).unbind(0)
+        return together
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         shape = _dtypes.view_shape(dtype, shape)
@@ -118,7 +128,16 @@ class Torch:
         return int(array.data_ptr())
 
     def own(self, views: list[Any]) -> list[Any]:
-        return [view.clone() for view in views]
+        first = views[0]
+        if self.ordinal < 0 or len(views) == 1 or first.dtype not in self._grouped_dtypes:
+            return [view.clone() for view in views]
+        if any(view.dtype is not first.dtype for view in views):
+            return [view.clone() for view in views]
+        # One kernel for all of them. Launched one by one, copies of small tensors take longer than
+        # their bytes take to arrive.
+        copies = [self._torch.empty_like(view) for view in views]
+        self._torch._foreach_copy_(copies, views)
+        return copies
 
     def dtype(self, name: str) -> Any:
         return _dtypes.torch_dtype(name)
@@ -161,10 +180,13 @@ class Numpy:
         _dtypes.numpy_dtype(dtype)
         return base
 
-    def view(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int) -> Any:
+    def views(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int, count: int) -> Sequence[Any]:
         element = _dtypes.numpy_dtype(dtype)
-        size = math.prod(shape) * element.itemsize
-        return base[offset : offset + size].view(element).reshape(shape)
+        size = count * math.prod(shape) * element.itemsize
+        return list(base[offset : offset + size].view(element).reshape(count, *shape)) if shape else [
+            base[at : at + element.itemsize].view(element).reshape(())
+            for at in range(offset, offset + size, element.itemsize)
+        ]
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         return self._numpy.empty(shape, dtype=_dtypes.numpy_dtype(dtype))
@@ -230,5 +252,5 @@ def _cuda_device(device: torch.device) -> torch.device:
     if index >= torch.cuda.device_count():
         raise RuntimeError(f"device='cuda:{index}': no such device: this machine has {torch.cuda.device_count()}")
     # torch makes its context when it needs it; the slabs that it is about to be given live in it.
-    torch.cuda.init()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     return torch.device("cuda", index)

@@ -133,9 +133,12 @@ def _next_base(
     if group is None:
         managed = load.next_slab(stream, waiting)
         return framework.wrap(managed) if managed != _bridge.EMPTY else None
-    managed = group.together(
-        lambda: load.next_slab(stream, waiting), "to load its part", lambda got: got and _capsule.delete(got)
-    )
+
+    def give_back(managed: int) -> None:
+        if managed != _bridge.EMPTY:
+            _capsule.delete(managed)
+
+    managed = group.together(lambda: load.next_slab(stream, waiting), "to load its part", give_back)
     if managed == _bridge.EMPTY:
         return None
     base = framework.wrap(managed)
@@ -148,16 +151,37 @@ def _views(
 ) -> Iterator[tuple[int, Any]]:
     """Indexes and tensors that lie in one slab, without a copy."""
     typed: dict[str, Any] = {}
-    dtypes, shapes, sizes, view = catalogue.dtypes, catalogue.shapes, catalogue.sizes, framework.view
-    for index, offset in entries:
-        dtype = dtypes[index]
-        if sizes[index] == 0:
-            yield index, framework.empty(dtype, shapes[index])
+    position = 0
+    while position < len(entries):
+        index, offset = entries[position]
+        dtype, shape = catalogue.dtypes[index], catalogue.shapes[index]
+        if catalogue.sizes[index] == 0:
+            yield index, framework.empty(dtype, shape)
+            position += 1
             continue
         whole = typed.get(dtype)
         if whole is None:
             whole = typed[dtype] = framework.typed(base, dtype)
-        yield index, view(whole, dtype, shapes[index], offset)
+        count = _equal_neighbours(catalogue, entries, position)
+        alike = framework.views(whole, dtype, shape, offset, count)
+        for (index, _), tensor in zip(entries[position : position + count], alike):
+            yield index, tensor
+        position += count
+
+
+def _equal_neighbours(catalogue: Catalogue, entries: list[tuple[int, int]], position: int) -> int:
+    """How many tensors from here on have one type and shape and lie side by side: experts, mostly."""
+    dtypes, shapes = catalogue.dtypes, catalogue.shapes
+    first, offset = entries[position]
+    dtype, shape, size = dtypes[first], shapes[first], catalogue.sizes[first]
+    stop = position
+    while stop < len(entries):
+        index, start = entries[stop]
+        if start != offset or shapes[index] != shape or dtypes[index] != dtype:
+            break
+        offset += size
+        stop += 1
+    return stop - position
 
 
 def _owned(

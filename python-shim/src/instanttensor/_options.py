@@ -6,10 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -52,8 +49,8 @@ class BackendPolicy(Enum):
 
 _POLICIES = {BackendPolicy.BUFFERED: (Backend.URING_BUFFERED, Backend.MMAP)}
 
-BackendCandidate: TypeAlias = Union[Backend, BackendPolicy, str]
-Progress: TypeAlias = Union[bool, Callable[[int, int], Any]]
+BackendCandidate: TypeAlias = Backend | BackendPolicy | str
+Progress: TypeAlias = bool | Callable[[int, int], Any]
 
 
 class Options(NamedTuple):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _bridge, _dtypes, _filters, _frameworks, _loading, _progress, _stats
 from ._bridge import JavaCheckpoint, JavaOwner, call
@@ -16,12 +17,18 @@ from ._options import BackendCandidate, Options, Progress
 from ._slices import TensorSlice
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import torch
-    from typing_extensions import Self, TypeAlias
+    from typing_extensions import Self
 
     from ._distributed import Group
 
-    PathLike: TypeAlias = Union[str, os.PathLike[str]]
+    PathLike: TypeAlias = str | os.PathLike[str]
+
+
+# A warning names no more tensors than a person reads.
+_NAMED = 5
 
 
 class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
@@ -138,11 +145,16 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         self._group = self._join(process_group)
         java = self._open_together(paths)
         super().__init__(java)
-        self._catalogue = Catalogue(java, matches)
-        self._files = list(java.files())
-        self._totals = _stats.Totals(time.perf_counter() - started)
-        self.total_tensor_size = self._catalogue.total_bytes
-        self._warn_of_duplicates(java)
+        try:
+            self._catalogue = Catalogue(java, matches)
+            self._files = list(java.files())
+            self._totals = _stats.Totals(time.perf_counter() - started)
+            self.total_tensor_size = self._catalogue.total_bytes
+            self._warn_of_duplicates(java)
+        except BaseException:
+            # A traceback that somebody keeps would keep the files open; a warning can be an error.
+            self.close()
+            raise
 
     def _join(self, process_group: Any) -> Group | None:
         if process_group is None:
@@ -333,9 +345,11 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         catalogue = self._catalogue
         large = [index for index in catalogue.selected if catalogue.sizes[index] > cap]
         if large:
-            names = ", ".join(f"{catalogue.names[index]} ({catalogue.sizes[index]:,} bytes)" for index in large)
+            names = [f"{catalogue.names[index]!r} ({catalogue.sizes[index]:,} bytes)" for index in large[:_NAMED]]
+            if len(large) > _NAMED:
+                names.append(f"{len(large) - _NAMED} more")
             warnings.warn(
-                f"larger than buffer_size ({cap:,} bytes), so each gets storage of its own: {names}",
+                f"larger than buffer_size ({cap:,} bytes), so each gets storage of its own: {', '.join(names)}",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -360,8 +374,8 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
             By name, in the order asked for.
         """
         self._open()
-        if isinstance(names, str):
-            raise TypeError("names: expected several str, got a single one")
+        if isinstance(names, str) or not isinstance(names, (Iterable, type(None))):
+            raise TypeError(f"names: expected an iterable of str, got a single {type(names).__name__}")
         wanted = self.keys() if names is None else list(names)
         found = [self._catalogue.find(name) for name in wanted]
         return dict(zip(wanted, self._read(found)))
@@ -462,7 +476,18 @@ def _paths(filename: Any) -> list[str]:
         path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else item
         if not isinstance(path, str):
             raise TypeError(f"filename: expected str or os.PathLike, found {type(item).__name__}")
-        if "\0" in path:
-            raise ValueError(f"filename: {path!r} contains a NUL character")
-        paths.append(os.path.abspath(path))
+        paths.append(_path(path))
     return paths
+
+
+def _path(path: str) -> str:
+    """An absolute path that the engine can open."""
+    if not path:
+        raise FileNotFoundError(errno.ENOENT, "expected a path, got an empty one", path)
+    if "\0" in path:
+        raise ValueError(f"filename: {path!r} contains a NUL character")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"filename: {path!r} is not UTF-8, as names of files have to be here") from None
+    return os.path.abspath(path)

@@ -78,7 +78,8 @@ class TensorSlice:
         if self._dtype in _dtypes.PACKED_PAIRS:
             return self._packed(selections)
         first, rows = self._read_needed(selections[0])
-        part = rows[(first, *selections[1:])]
+        within = (first, *selections[1:])
+        part = rows[within]
         whole_rows = all(s == slice(0, n, 1) for s, n in zip(selections[1:], self._shape[1:]))
         if whole_rows and (isinstance(first, int) or first.step == 1):
             return part
@@ -101,7 +102,8 @@ class TensorSlice:
                 f"in its last dimension"
             )
         first, rows = self._read_needed(selections[0])
-        return self._own([rows[(first, *selections[1:-1])]])[0]
+        within = (first, *selections[1:-1])
+        return self._own([rows[within]])[0]
 
     def _expand(self, index: Any) -> list[Any]:
         indexes = list(index) if isinstance(index, tuple) else [index]

@@ -2,7 +2,6 @@ package io.instanttensor;
 
 import io.instanttensor.device.ConsumerStream;
 import io.instanttensor.device.Device;
-import io.instanttensor.device.DeviceId;
 import io.instanttensor.device.DeviceMemory;
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.CheckpointPaths;
@@ -96,6 +95,10 @@ public final class Checkpoint implements AutoCloseable {
     }
 
     private synchronized List<ChunkReader> readers() throws IOException {
+        if (closed) {
+            // The descriptors may be somebody else's by now.
+            throw new IllegalStateException("the checkpoint is closed");
+        }
         if (readers == null) {
             List<ChunkReader> chosen = new ArrayList<>();
             for (CheckpointFile file : open.files()) {
@@ -126,7 +129,10 @@ public final class Checkpoint implements AutoCloseable {
 
     /// What a load of these tensors may take for slabs of its own, going by the memory that is free now.
     public SlabBudget budget(int[] tensors, LoadOptions options) {
-        long largestBytes = whole(tensors).stream().mapToLong(Wanted::bytes).max().orElse(0);
+        long largestBytes = 0;
+        for (int tensor : tensors) {
+            largestBytes = Math.max(largestBytes, catalogue.tensors().get(tensor).entry().bytes());
+        }
         Device device = DeviceHome.of(options.device()).device();
         try (Device.Scope scope = device.enter()) {
             return SlabBudget.of(
@@ -145,15 +151,19 @@ public final class Checkpoint implements AutoCloseable {
     /// @param streamHandle of the stream that used the memory last, and will use it next
     public Load loadInto(List<Wanted> wanted, long[] addresses, long streamHandle, LoadOptions options)
             throws IOException {
+        if (addresses.length != wanted.size()) {
+            throw new IllegalArgumentException(wanted.size() + " ranges with " + addresses.length + " addresses");
+        }
         DeviceHome home = DeviceHome.of(options.device());
+        // No two ranges fit one slab of a single byte: each gets one of its own, and so its own memory.
         LoadPlan plan = LoadPlanner.plan(
                 wanted, new PlanLimits(1, options.chunkBytes(), PlanLimits.Share.ALL));
-        List<DeviceMemory> targets = new ArrayList<>(wanted.size());
-        for (int i = 0; i < addresses.length; i++) {
-            targets.add(new CallersMemory(options.device(), addresses[i], wanted.get(i).bytes()));
-        }
         ReadPipeline.Settings settings = ReaderCount.settings(options, readers());
         try (Device.Scope scope = home.device().enter()) {
+            List<DeviceMemory> targets = new ArrayList<>(wanted.size());
+            for (int i = 0; i < addresses.length; i++) {
+                targets.add(home.device().borrow(addresses[i], wanted.get(i).bytes()));
+            }
             ConsumerStream stream = home.device().consumerStream(streamHandle);
             MemorySource source = new GivenMemory(home.device(), targets, settings.readers(), stream);
             return start(plan, home, source, settings, null);
@@ -163,9 +173,16 @@ public final class Checkpoint implements AutoCloseable {
     private Load start(
             LoadPlan plan, DeviceHome home, MemorySource source, ReadPipeline.Settings settings, SlabBudget budget)
             throws IOException {
-        requireFilesUnchanged(plan);
         open.retain();
-        return new Load(plan, home, source, open, readers(), settings, budget);
+        List<ChunkReader> files;
+        try {
+            requireFilesUnchanged(plan);
+            files = readers();
+        } catch (IOException | RuntimeException | Error e) {
+            open.release();
+            throw e;
+        }
+        return new Load(plan, home, source, open, files, settings, budget);
     }
 
     private void requireFilesUnchanged(LoadPlan plan) throws IOException {
@@ -184,22 +201,6 @@ public final class Checkpoint implements AutoCloseable {
         if (!closed) {
             closed = true;
             open.release();
-        }
-    }
-
-    /// Memory on `device` at an address that the caller vouches for.
-    private record CallersMemory(DeviceId device, long address, long bytes) implements DeviceMemory {
-        @Override
-        public java.util.Optional<java.lang.foreign.MemorySegment> hostView() {
-            return device.kind() == DeviceId.Kind.CPU
-                    ? java.util.Optional.of(
-                            java.lang.foreign.MemorySegment.ofAddress(address).reinterpret(bytes))
-                    : java.util.Optional.empty();
-        }
-
-        @Override
-        public void close() {
-            // It stays the caller's.
         }
     }
 }

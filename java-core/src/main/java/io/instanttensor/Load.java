@@ -75,7 +75,7 @@ public final class Load implements AutoCloseable {
             return queue.take(home.device().consumerStream(streamHandle), timeoutMillis);
         } finally {
             callerWaitNanos += System.nanoTime() - start;
-            if (exhausted()) {
+            if (endNanos == 0 && exhausted()) {
                 endNanos = System.nanoTime();
             }
         }

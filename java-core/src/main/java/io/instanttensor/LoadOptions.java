@@ -19,6 +19,17 @@ public record LoadOptions(
         double maxFreeFraction, PlanLimits.Share share) {
     public static final double DEFAULT_MAX_FREE_FRACTION = 0.5;
 
+    public LoadOptions {
+        requirePositive("readers", readers);
+        requirePositive("reads in flight", readsInFlight);
+    }
+
+    private static void requirePositive(String what, OptionalInt number) {
+        if (number.isPresent() && number.getAsInt() < 1) {
+            throw new IllegalArgumentException(what + ": expected 1 or more, found " + number.getAsInt());
+        }
+    }
+
     public static LoadOptions defaults(DeviceId device) {
         return new LoadOptions(device, OptionalLong.empty(), PlanLimits.DEFAULT_CHUNK_BYTES, OptionalInt.empty(),
                 OptionalInt.empty(), DEFAULT_MAX_FREE_FRACTION, PlanLimits.Share.ALL);

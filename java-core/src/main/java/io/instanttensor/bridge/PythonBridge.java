@@ -14,6 +14,17 @@ public final class PythonBridge {
 
     private PythonBridge() {}
 
+    /// Goes through a load once, so that the first real one is quick.
+    ///
+    /// @param cudaOrdinal of the device to rehearse on besides the host; -1 for none
+    public static void rehearse(int cudaOrdinal) throws InterruptedException {
+        Thread host = Thread.ofPlatform().daemon().name("instanttensor-rehearsal").start(new Rehearsal(Rehearsal.HOST));
+        if (cudaOrdinal >= 0) {
+            new Rehearsal(cudaOrdinal).run();
+        }
+        host.join();
+    }
+
     /// Starts opening a checkpoint.
     ///
     /// @param paths joined by NUL

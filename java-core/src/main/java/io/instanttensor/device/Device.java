@@ -19,6 +19,12 @@ public interface Device extends AutoCloseable {
     /// @throws OutOfDeviceMemoryException with what was needed and what was free
     DeviceMemory allocate(long bytes);
 
+    /// Memory of this device that the caller has allocated and keeps: a slab of storage that is torch's.
+    /// Closing it frees nothing.
+    ///
+    /// @param address that the caller vouches for
+    DeviceMemory borrow(long address, long bytes);
+
     /// Host memory that copies to this device start from; page-locked where the device wants that.
     /// Aligned to 4096 bytes, so that direct I/O takes it.
     StagingMemory allocateStaging(long bytes);

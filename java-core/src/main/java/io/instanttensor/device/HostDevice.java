@@ -39,7 +39,13 @@ public final class HostDevice implements Device {
     @Override
     public DeviceMemory allocate(long bytes) {
         lifetime.requireOpen();
-        return new HostMemory(map("slab of " + bytes + " bytes on cpu", bytes), bytes);
+        return HostMemory.of(map("slab of " + bytes + " bytes on cpu", bytes), bytes);
+    }
+
+    @Override
+    public DeviceMemory borrow(long address, long bytes) {
+        lifetime.requireOpen();
+        return HostMemory.borrowed(address, bytes);
     }
 
     @Override

@@ -13,7 +13,7 @@ final class HostStream implements CopyStream {
             throw new IllegalArgumentException("the target of the copy is not memory of cpu: " + target);
         }
         memory.requireInside(targetOffset, source.byteSize());
-        MemorySegment.copy(source, 0, memory.pages().segment(), targetOffset, source.byteSize());
+        MemorySegment.copy(source, 0, memory.segment().get(), targetOffset, source.byteSize());
     }
 
     @Override

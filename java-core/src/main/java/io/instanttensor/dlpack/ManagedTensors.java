@@ -70,9 +70,10 @@ public final class ManagedTensors {
     ///
     /// @return the address of its DLManagedTensor
     public static long export(Slab slab) {
+        long address = slab.address();
         int slot = claim(slab);
         MemorySegment tensor = at(slot);
-        tensor.set(JAVA_LONG, 0, slab.address());
+        tensor.set(JAVA_LONG, 0, address);
         tensor.set(JAVA_INT, 8, slab.device().kind().dlpackType());
         tensor.set(JAVA_INT, 12, slab.device().ordinal());
         tensor.set(JAVA_INT, 16, 1);
@@ -86,6 +87,11 @@ public final class ManagedTensors {
         tensor.set(ADDRESS, DELETER_OFFSET, DELETER);
         tensor.set(JAVA_LONG, SHAPE_OFFSET, slab.layout().bytes());
         return tensor.address();
+    }
+
+    /// Takes an exported slab back, as its deleter does.
+    public static void takeBack(long managedTensor) {
+        release(MemorySegment.ofAddress(managedTensor));
     }
 
     /// How many slabs Python holds at the moment.

@@ -20,6 +20,10 @@ public record Chunk(int slab, int file, long fileOffset, long bytes, List<Segmen
 
     /// The bytes of it that somebody wants.
     public long wantedBytes() {
-        return segments.stream().mapToLong(Segment::bytes).sum();
+        long bytes = 0;
+        for (Segment segment : segments) {
+            bytes += segment.bytes();
+        }
+        return bytes;
     }
 }

@@ -15,6 +15,11 @@ final class ChunkCutter {
     private int file = -1;
     private long startOffset;
     private long endOffset;
+    // The segment that grows: most checkpoints are one run, and an object for every tensor of it would
+    // be most of the planner's work.
+    private long openChunkOffset;
+    private long openSlabOffset;
+    private long openBytes;
 
     /// @param firstSlabOffset what of the slab is to be filled: from here,
     /// @param endSlabOffset to here
@@ -45,7 +50,7 @@ final class ChunkCutter {
     }
 
     private void append(int nextFile, long fileOffset, long slabOffset, long bytes) {
-        boolean joins = !segments.isEmpty() && nextFile == file
+        boolean joins = openBytes > 0 && nextFile == file
                 && fileOffset / chunkBytes == startOffset / chunkBytes
                 && fileOffset >= endOffset && fileOffset - endOffset < PlanLimits.GAP_BYTES;
         if (!joins) {
@@ -54,17 +59,26 @@ final class ChunkCutter {
             startOffset = fileOffset;
         }
         long chunkOffset = fileOffset - startOffset;
-        Segment last = segments.isEmpty() ? null : segments.getLast();
-        if (last != null && last.chunkOffset() + last.bytes() == chunkOffset
-                && last.slabOffset() + last.bytes() == slabOffset) {
-            segments.set(segments.size() - 1, new Segment(last.chunkOffset(), last.slabOffset(), last.bytes() + bytes));
+        if (openBytes > 0 && openChunkOffset + openBytes == chunkOffset && openSlabOffset + openBytes == slabOffset) {
+            openBytes += bytes;
         } else {
-            segments.add(new Segment(chunkOffset, slabOffset, bytes));
+            closeSegment();
+            openChunkOffset = chunkOffset;
+            openSlabOffset = slabOffset;
+            openBytes = bytes;
         }
         endOffset = fileOffset + bytes;
     }
 
+    private void closeSegment() {
+        if (openBytes > 0) {
+            segments.add(new Segment(openChunkOffset, openSlabOffset, openBytes));
+            openBytes = 0;
+        }
+    }
+
     private void close() {
+        closeSegment();
         if (!segments.isEmpty()) {
             chunks.add(new Chunk(slab, file, startOffset, endOffset - startOffset, List.copyOf(segments)));
             segments = new ArrayList<>();

@@ -32,7 +32,7 @@ public final class LoadPlanner {
         }
         open.add(new Placement(next, slabOffset));
         openBytes = Math.addExact(slabOffset, next.bytes());
-        wantedBytes += next.bytes();
+        wantedBytes = Math.addExact(wantedBytes, next.bytes());
     }
 
     private void closeSlab() {
@@ -48,7 +48,7 @@ public final class LoadPlanner {
         open.forEach(cutter::add);
         List<Chunk> chunks = cutter.finish();
         for (Chunk chunk : chunks) {
-            readBytes += chunk.bytes();
+            readBytes = Math.addExact(readBytes, chunk.bytes());
         }
         slabs.add(new SlabLayout(slabs.size(), bytes, allocationBytes, List.copyOf(open), chunks));
         open = new ArrayList<>();

@@ -4,14 +4,22 @@ package io.instanttensor.posix;
 public final class ErrnoException extends Exception {
     private static final long serialVersionUID = 1L;
 
+    private final String call;
     private final int errno;
 
+    /// Cheap on purpose: some calls are made to see whether they fail.
     public ErrnoException(String call, int errno) {
-        super(call + ": " + Posix.describe(errno));
+        super(null, null, false, false);
+        this.call = call;
         this.errno = errno;
     }
 
     public int errno() {
         return errno;
+    }
+
+    @Override
+    public String getMessage() {
+        return call + ": " + ErrorText.of(errno);
     }
 }

@@ -7,7 +7,6 @@ import io.instanttensor.posix.Posix;
 import java.lang.foreign.Arena;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Locale;
 
 /// Decides, file by file, whether it is read past the page cache or through it, and sets its
 /// descriptor accordingly.
@@ -51,8 +50,7 @@ public final class AccessChooser {
             return buffered(null, support.reason(), List.of());
         }
         PageCacheProbe.Finding finding = PageCacheProbe.probe(file);
-        String found = String.format(Locale.ROOT, "%.0f %% of it in the page cache (%s)",
-                finding.cachedFraction() * 100, finding.method());
+        String found = Math.round(finding.cachedFraction() * 100) + " % of it in the page cache (" + finding.method() + ")";
         if (finding.cachedFraction() >= CACHED_ENOUGH) {
             return buffered(null, found, List.of());
         }

@@ -3,6 +3,7 @@ package io.instanttensor.read;
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.FileException;
 import io.instanttensor.jfr.ReadEvent;
+import io.instanttensor.jfr.Recorder;
 import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.Segment;
 import java.lang.foreign.MemorySegment;
@@ -36,7 +37,7 @@ public final class ChunkReader {
     /// @return the part of `buffer` that holds the chunk
     /// @throws FileException where the file ends early or the read fails
     public MemorySegment read(Chunk chunk, MemorySegment buffer) throws FileException {
-        ReadEvent event = begin();
+        ReadEvent event = Recorder.beginRead();
         long start = chunk.fileOffset() & -access.alignmentBytes();
         long lead = chunk.fileOffset() - start;
         long needed = lead + chunk.bytes();
@@ -46,7 +47,7 @@ public final class ChunkReader {
         if (got < needed) {
             throw file.endedEarly(chunk.fileOffset(), chunk.bytes(), Math.max(0, got - lead));
         }
-        commit(event, chunk.fileOffset(), chunk.bytes());
+        Recorder.endRead(event, file.path(), chunk.fileOffset(), chunk.bytes(), access.direct());
         return buffer.asSlice(lead, chunk.bytes());
     }
 
@@ -54,10 +55,10 @@ public final class ChunkReader {
     /// target's alignment is anybody's guess.
     public void readInto(Chunk chunk, MemorySegment slab) throws FileException {
         for (Segment segment : chunk.segments()) {
-            ReadEvent event = begin();
+            ReadEvent event = Recorder.beginRead();
             long fileOffset = chunk.fileOffset() + segment.chunkOffset();
             file.readFully(slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset);
-            commit(event, fileOffset, segment.bytes());
+            Recorder.endRead(event, file.path(), fileOffset, segment.bytes(), false);
         }
     }
 
@@ -74,22 +75,5 @@ public final class ChunkReader {
             got = read;
         }
         return got;
-    }
-
-    private ReadEvent begin() {
-        ReadEvent event = new ReadEvent();
-        event.begin();
-        return event;
-    }
-
-    private void commit(ReadEvent event, long fileOffset, long bytes) {
-        event.end();
-        if (event.shouldCommit()) {
-            event.file = file.path().toString();
-            event.fileOffset = fileOffset;
-            event.bytes = bytes;
-            event.direct = access.direct();
-            event.commit();
-        }
     }
 }

@@ -10,7 +10,8 @@ import io.instanttensor.posix.Posix;
 /// @param alignmentBytes what it wants; 0 where it takes none
 /// @param reason why it takes none; empty where it does
 public record DirectSupport(int alignmentBytes, String reason) {
-    /// Where the kernel does not say (before Linux 6.1, and on many network file systems).
+    /// Where the kernel does not say (before Linux 6.1, and on many network file systems). It is what
+    /// staging memory is aligned to, too.
     private static final int USUAL_ALIGNMENT_BYTES = 4096;
     /// A wish for more than this would cost more in bytes read twice than the page cache costs.
     static final int MAX_ALIGNMENT_BYTES = 64 << 10;
@@ -21,13 +22,20 @@ public record DirectSupport(int alignmentBytes, String reason) {
         if (inMemory(file)) {
             return none("the file system lies in memory");
         }
-        FileStat stat = file.stat();
+        return of(file.stat());
+    }
+
+    static DirectSupport of(FileStat stat) {
         if (!stat.saysDirect()) {
             return new DirectSupport(USUAL_ALIGNMENT_BYTES, "");
         }
         int alignmentBytes = Math.max(stat.directOffsetAlignBytes(), stat.directMemoryAlignBytes());
         if (stat.directOffsetAlignBytes() == 0) {
             return none("the file system takes no direct I/O");
+        }
+        if (stat.directMemoryAlignBytes() > USUAL_ALIGNMENT_BYTES) {
+            return none("the file system wants direct I/O into memory at multiples of "
+                    + stat.directMemoryAlignBytes() + " bytes");
         }
         if (alignmentBytes > MAX_ALIGNMENT_BYTES || Integer.bitCount(alignmentBytes) != 1) {
             return none("the file system wants direct I/O in units of " + alignmentBytes + " bytes");

@@ -31,8 +31,13 @@ public final class GivenMemory implements MemorySource {
                     + " bytes: expected " + layout.allocationBytes());
         }
         SlabMemory memory = new SlabMemory(device, target, readers);
-        memory.leaveOn(stream);
-        return memory;
+        try {
+            memory.leaveOn(stream);
+            return memory;
+        } catch (RuntimeException e) {
+            memory.free();
+            throw e;
+        }
     }
 
     @Override
@@ -57,6 +62,7 @@ public final class GivenMemory implements MemorySource {
 
     @Override
     public void close() {
-        // Nothing of it is ours.
+        // None of the memory is ours, but what says where it lies is.
+        targets.forEach(DeviceMemory::close);
     }
 }

@@ -78,9 +78,11 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     /// Starts the filling.
     ///
     /// @param given null for a slab without a byte
-    void attach(SlabMemory given) {
+    /// @return false where it has been discarded before: the memory stays the caller's then
+    boolean attach(SlabMemory given) {
         memory = given;
-        state.set(chunksLeft.get() == 0 ? SlabState.FILLED : SlabState.FILLING);
+        return state.compareAndSet(
+                SlabState.PLANNED, chunksLeft.get() == 0 ? SlabState.FILLED : SlabState.FILLING);
     }
 
     @Override

@@ -74,16 +74,22 @@ final class SlabMemory {
         lastUsers.clear();
     }
 
-    /// Waits for copies and users, then frees.
+    /// Waits for copies and users, then frees. Where the device cannot say how far it is, freeing
+    /// itself waits for it; all is given back whatever fails, and the first failure is thrown.
     void free() {
-        for (int reader = 0; reader < arrivals.length; reader++) {
-            if (arrivals[reader] != null) {
-                arrivals[reader].await();
-                arrivals[reader].close();
+        Cleanup cleanup = new Cleanup();
+        for (Fence arrival : arrivals) {
+            if (arrival != null) {
+                cleanup.run(arrival::await);
+                cleanup.run(arrival::close);
             }
         }
-        lastUsers.forEach(Fence::await);
-        forgetLastUsers();
-        memory.close();
+        for (Fence user : lastUsers) {
+            cleanup.run(user::await);
+            cleanup.run(user::close);
+        }
+        lastUsers.clear();
+        cleanup.run(memory::close);
+        cleanup.finish();
     }
 }

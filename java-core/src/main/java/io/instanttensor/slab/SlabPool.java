@@ -141,9 +141,12 @@ public final class SlabPool implements MemorySource {
     public synchronized void close() {
         stopped = true;
         closed = true;
+        Cleanup cleanup = new Cleanup();
         while (!idle.isEmpty()) {
-            free(idle.pop());
+            SlabMemory memory = idle.pop();
+            cleanup.run(() -> free(memory));
         }
         notifyAll();
+        cleanup.finish();
     }
 }

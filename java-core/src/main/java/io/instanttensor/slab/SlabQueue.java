@@ -77,7 +77,13 @@ public final class SlabQueue implements SlabRoom {
                 return false;
             }
         }
-        next.attach(memory);
+        if (!next.attach(memory)) {
+            // Closed meanwhile, by another thread than the one that takes.
+            if (memory != null) {
+                source.discard(memory);
+            }
+            return false;
+        }
         allocated++;
         return true;
     }
@@ -97,7 +103,13 @@ public final class SlabQueue implements SlabRoom {
         if (!awaitFilled(next, timeoutMillis)) {
             return null;
         }
-        next.handOut(stream);
+        try {
+            next.handOut(stream);
+        } catch (RuntimeException e) {
+            fail(e);
+            next.close();
+            throw e;
+        }
         taken++;
         return next;
     }
@@ -170,8 +182,10 @@ public final class SlabQueue implements SlabRoom {
             settled = true;
         }
         try (Device.Scope scope = device.enter()) {
-            slabs.forEach(Slab::discard);
-            source.close();
+            Cleanup cleanup = new Cleanup();
+            slabs.forEach(slab -> cleanup.run(slab::discard));
+            cleanup.run(source::close);
+            cleanup.finish();
         }
     }
 

@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.IntStream;
 
 /// The readers of one load. They claim the plan's chunks in order; the slabs' order follows from that.
 public final class ReadPipeline {
@@ -62,7 +63,14 @@ public final class ReadPipeline {
         }
         for (int i = 0; i < readers; i++) {
             Reader reader = new Reader(i, this);
-            Thread.ofPlatform().daemon().name("instanttensor-reader-" + i).start(reader);
+            try {
+                Thread.ofPlatform().daemon().name("instanttensor-reader-" + i).start(reader);
+            } catch (OutOfMemoryError e) {
+                // The process may have no more threads. Those that did not start have left already.
+                failed(e);
+                IntStream.range(i, readers).forEach(_ -> left());
+                return;
+            }
         }
     }
 
@@ -93,10 +101,13 @@ public final class ReadPipeline {
     }
 
     void left() {
-        if (readersLeft.decrementAndGet() == 0) {
-            room.drained();
+        try {
+            if (readersLeft.decrementAndGet() == 0) {
+                room.drained();
+            }
+        } finally {
+            drained.countDown();
         }
-        drained.countDown();
     }
 
     ChunkReader file(int index) {

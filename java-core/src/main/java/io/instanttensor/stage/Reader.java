@@ -3,7 +3,9 @@ package io.instanttensor.stage;
 import io.instanttensor.device.CopyStream;
 import io.instanttensor.device.Device;
 import io.instanttensor.device.DeviceMemory;
+import io.instanttensor.device.Fence;
 import io.instanttensor.jfr.CopyEvent;
+import io.instanttensor.jfr.Recorder;
 import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.Segment;
 import io.instanttensor.read.ChunkReader;
@@ -29,15 +31,32 @@ final class Reader implements Runnable {
         try (Device.Scope scope = device.enter();
                 CopyStream stream = device.openStream();
                 StagingRing ring = new StagingRing(pipeline)) {
-            for (Chunk chunk = pipeline.claim(); chunk != null; chunk = pipeline.claim()) {
-                if (!move(chunk, stream, ring)) {
-                    break;
-                }
-            }
+            moveAll(device, stream, ring);
         } catch (Throwable e) {
             pipeline.failed(e);
         } finally {
             pipeline.left();
+        }
+    }
+
+    private void moveAll(Device device, CopyStream stream, StagingRing ring) throws IOException, InterruptedException {
+        try {
+            Chunk chunk = pipeline.claim();
+            while (chunk != null && move(chunk, stream, ring)) {
+                chunk = pipeline.claim();
+            }
+        } catch (Throwable e) {
+            pipeline.failed(e);
+            awaitAll(device, stream);
+        }
+    }
+
+    /// After a failure there can be copies that no fence stands behind; nothing they touch may be used
+    /// again or freed before they are done.
+    private static void awaitAll(Device device, CopyStream stream) {
+        try (Fence end = device.newFence()) {
+            stream.record(end);
+            end.await();
         }
     }
 
@@ -70,8 +89,8 @@ final class Reader implements Runnable {
         }
         copy(chunk, bytes, target, stream);
         stream.record(buffer.copied());
-        target.chunkQueued(number, stream);
         count(chunk);
+        target.chunkQueued(number, stream);
         return true;
     }
 
@@ -94,16 +113,9 @@ final class Reader implements Runnable {
         target.awaitLastUsers(number, stream);
         DeviceMemory memory = target.memory();
         for (Segment segment : chunk.segments()) {
-            CopyEvent event = new CopyEvent();
-            event.begin();
+            CopyEvent event = Recorder.beginCopy();
             stream.copy(bytes.asSlice(segment.chunkOffset(), segment.bytes()), memory, segment.slabOffset());
-            event.end();
-            if (event.shouldCommit()) {
-                event.slab = chunk.slab();
-                event.slabOffset = segment.slabOffset();
-                event.bytes = segment.bytes();
-                event.commit();
-            }
+            Recorder.endCopy(event, chunk.slab(), segment.slabOffset(), segment.bytes());
         }
         counters.copyNanos.add(System.nanoTime() - start);
     }

@@ -11,7 +11,12 @@ final class StagingBuffer {
 
     StagingBuffer(Device device, long bytes) {
         this.memory = device.allocateStaging(bytes);
-        this.copied = device.newFence();
+        try {
+            this.copied = device.newFence();
+        } catch (RuntimeException | Error e) {
+            memory.close();
+            throw e;
+        }
     }
 
     StagingMemory memory() {
@@ -28,7 +33,10 @@ final class StagingBuffer {
     }
 
     void free() {
-        copied.close();
-        memory.close();
+        try {
+            copied.close();
+        } finally {
+            memory.close();
+        }
     }
 }

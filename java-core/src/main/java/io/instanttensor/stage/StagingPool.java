@@ -86,6 +86,12 @@ public final class StagingPool implements AutoCloseable {
         notifyAll();
     }
 
+    /// Takes a buffer back that cannot be used again; freeing it waits for the device.
+    synchronized void drop(StagingBuffer buffer) {
+        free(buffer);
+        notifyAll();
+    }
+
     /// What is pinned at the moment, in use or not.
     public synchronized long pinnedBytes() {
         return pinnedBytes;

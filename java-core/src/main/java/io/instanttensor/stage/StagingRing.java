@@ -1,5 +1,6 @@
 package io.instanttensor.stage;
 
+import io.instanttensor.device.DeviceException;
 import io.instanttensor.read.ChunkReader;
 import java.util.ArrayList;
 import java.util.List;
@@ -48,13 +49,22 @@ final class StagingRing implements AutoCloseable {
         return more.orElse(null);
     }
 
-    /// Gives the buffers back once their copies have passed.
+    /// Gives the buffers back once their copies have passed; the pool frees those of which nobody can tell.
     @Override
     public void close() {
+        RuntimeException failure = null;
         for (StagingBuffer buffer : buffers) {
-            buffer.copied().await();
-            pipeline.staging().release(buffer);
+            try {
+                buffer.copied().await();
+                pipeline.staging().release(buffer);
+            } catch (DeviceException e) {
+                failure = e;
+                pipeline.staging().drop(buffer);
+            }
         }
         buffers.clear();
+        if (failure != null) {
+            throw failure;
+        }
     }
 }

@@ -76,6 +76,12 @@ public final class CudaDevice implements Device {
     }
 
     @Override
+    public DeviceMemory borrow(long address, long bytes) {
+        lifetime.requireOpen();
+        return CudaMemory.borrow(context, address, bytes);
+    }
+
+    @Override
     public StagingMemory allocateStaging(long bytes) {
         lifetime.requireOpen();
         requirePositive(bytes, "staging buffer");

@@ -34,6 +34,14 @@ final class CudaMemory implements DeviceMemory {
                 new CudaResource(context, what, "cuMemFree", () -> cuMemFree(pointer)), pointer, bytes));
     }
 
+    /// The caller's, who frees it.
+    static DeviceMemory borrow(PrimaryContext context, long address, long bytes) {
+        String what = "memory of " + bytes + " bytes, not ours, on " + context;
+        return new CudaMemory(
+                new CudaResource(context, what, "nothing", () -> CUresult.CUDA_SUCCESS),
+                RawPointers.device(address), bytes);
+    }
+
     /// @throws IllegalArgumentException for memory of another device
     static CudaMemory of(DeviceMemory memory, PrimaryContext context) {
         if (memory instanceof CudaMemory cuda && cuda.resource.context() == context) {

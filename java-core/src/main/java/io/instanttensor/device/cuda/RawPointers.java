@@ -27,6 +27,12 @@ final class RawPointers {
         return stream;
     }
 
+    static DevicePointer device(long address) {
+        DevicePointer pointer = new DevicePointer();
+        NATIVE_POINTER.set((NativePointerObject) pointer, address);
+        return pointer;
+    }
+
     private static VarHandle nativePointer() {
         try {
             return MethodHandles.privateLookupIn(NativePointerObject.class, MethodHandles.lookup())

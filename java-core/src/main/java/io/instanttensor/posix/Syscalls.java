@@ -1,0 +1,65 @@
+package io.instanttensor.posix;
+
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemoryLayout;
+import java.lang.foreign.MemorySegment;
+import java.lang.invoke.MethodHandle;
+
+/// The one call into the C library: `syscall`, which makes any system call of Linux.
+///
+/// One function rather than ten, because the JVM builds code for every shape of foreign call at its
+/// first use: ten shapes cost 300 ms on two processors, one costs 60.
+final class Syscalls {
+    // asm/unistd_64.h
+    static final long CLOSE = 3;
+    static final long MMAP = 9;
+    static final long MUNMAP = 11;
+    static final long PREAD64 = 17;
+    static final long FCNTL = 72;
+    static final long FSTATFS = 138;
+    static final long OPENAT = 257;
+    static final long MEMFD_CREATE = 319;
+    static final long PREADV2 = 327;
+    static final long STATX = 332;
+    static final long CACHESTAT = 451;
+
+    private static final MemoryLayout CALL_STATE = Linker.Option.captureStateLayout();
+    private static final long ERRNO_OFFSET =
+            CALL_STATE.byteOffset(MemoryLayout.PathElement.groupElement("errno"));
+
+    // long syscall(long number, ...), with as many arguments as a system call can have
+    private static final MethodHandle SYSCALL = Linker.nativeLinker().downcallHandle(
+            Linker.nativeLinker().defaultLookup().findOrThrow("syscall"),
+            FunctionDescriptor.of(
+                    JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
+            Linker.Option.captureCallState("errno"), Linker.Option.firstVariadicArg(1));
+
+    private Syscalls() {}
+
+    /// Makes a system call. Memory is passed by its address: the caller keeps it alive meanwhile.
+    ///
+    /// @param name for the error's text
+    static long call(String name, long number, long a, long b, long c, long d, long e, long f)
+            throws ErrnoException {
+        int errno;
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment state = arena.allocate(CALL_STATE);
+            long result = (long) SYSCALL.invokeExact(state, number, a, b, c, d, e, f);
+            // Not just < 0: what a system call returns may be an address.
+            if (result != -1) {
+                return result;
+            }
+            errno = state.get(JAVA_INT, ERRNO_OFFSET);
+        } catch (RuntimeException | Error thrown) {
+            throw thrown;
+        } catch (Throwable checked) {
+            throw new AssertionError("a downcall throws no checked exception", checked);
+        }
+        throw new ErrnoException(name, errno);
+    }
+}

@@ -1,0 +1,25 @@
+package io.instanttensor.slab;
+
+/// Steps of giving something back, all of which are taken even where one fails.
+final class Cleanup {
+    private RuntimeException failure;
+
+    void run(Runnable step) {
+        try {
+            step.run();
+        } catch (RuntimeException e) {
+            if (failure == null) {
+                failure = e;
+            } else {
+                failure.addSuppressed(e);
+            }
+        }
+    }
+
+    /// Throws the first failure, with the later ones suppressed.
+    void finish() {
+        if (failure != null) {
+            throw failure;
+        }
+    }
+}

@@ -1,0 +1,61 @@
+"""What tests of all folders share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from samples import BITS, F6, reading, stored, threads, write
+
+# Machines that run tests are busy with other things, and the first example starts Java.
+settings.register_profile(
+    "here", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("here")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own INSTANTTENSOR_ variables would change what is tested; not those that say where Java is."""
+    for name in os.environ:
+        if name.startswith("INSTANTTENSOR_") and not name.startswith(("INSTANTTENSOR_JAVA", "INSTANTTENSOR_ENGINE")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def cuda_device() -> torch.device:
+    """A GPU."""
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA GPU")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """One file with a tensor of each type that torch has, an empty one, a scalar, and metadata."""
+    tensors = {f"of.{dtype}": stored(dtype, [3, 4], seed) for seed, dtype in enumerate(BITS) if dtype not in F6}
+    tensors |= {"empty": stored("F32", [0, 3]), "scalar": stored("F64", []), "odd": stored("U8", [13])}
+    return write(tmp_path / "model.safetensors", tensors, {"format": "pt"}, padding=3)
+
+
+@pytest.fixture
+def nothing_stays(tmp_path: Path) -> Iterator[None]:
+    """Fails where files of the test's folder stay open, or reader threads stay alive."""
+    readers = "instanttenso"
+    before = sum(name.startswith(readers) for name in threads())
+    yield
+    left = "not looked at"
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        open_files = reading(tmp_path)
+        more = sum(name.startswith(readers) for name in threads()) - before
+        left = f"{open_files} descriptors, {more} more threads of {threads()}"
+        if open_files == 0 and more <= 0:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"stayed behind: {left}")
