@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from instanttensor import safe_open
 from samples import BITS, F6, reading, stored, threads, write
 
 # Machines that run tests are busy with other things, and the first example starts Java.
@@ -43,9 +44,19 @@ def checkpoint(tmp_path: Path) -> Path:
     return write(tmp_path / "model.safetensors", tensors, {"format": "pt"}, padding=3)
 
 
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Java, up and used: some of its threads start with the first load and stay."""
+    path = write(tmp_path_factory.mktemp("engine") / "a.safetensors", {"a": stored("F32", [2])})
+    for copy in (True, False):
+        with safe_open(path, "pt", copy=copy) as f:
+            list(f.tensors())
+            f.get_tensor("a")
+
+
 @pytest.fixture
-def nothing_stays(tmp_path: Path) -> Iterator[None]:
-    """Fails where files of the test's folder stay open, or reader threads stay alive."""
+def nothing_stays(engine: None, tmp_path: Path) -> Iterator[None]:
+    """Fails where files of the test's folder stay open, or more threads of the engine stay alive."""
     readers = "instanttenso"
     before = sum(name.startswith(readers) for name in threads())
     yield

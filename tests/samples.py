@@ -85,7 +85,9 @@ def bytes_of(array: Any) -> bytes:
     """What a tensor or array holds, whatever its type."""
     if not isinstance(array, torch.Tensor):
         return bytes(array.tobytes())
-    return bytes(array.reshape(-1).view(torch.uint8).numpy().tobytes()) if array.numel() else b""
+    # A flat copy: of a single element left by a slice, torch keeps the stride, and refuses to view it.
+    flat = torch.empty(array.numel(), dtype=array.dtype).copy_(array.reshape(-1))
+    return bytes(flat.view(torch.uint8).numpy().tobytes()) if array.numel() else b""
 
 
 def reading(path: Path) -> int:

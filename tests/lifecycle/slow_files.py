@@ -113,10 +113,11 @@ class Server:
         end = offset + size
         time.sleep(self.orders["delay"])
         with self._changed:
-            self._hanging += 1
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not _reaches(end, self.orders["hang_from"]))
-            self._hanging -= 1
+            while _reaches(end, self.orders["hang_from"]):
+                self._hanging += 1
+                self._changed.notify_all()
+                self._changed.wait()
+                self._hanging -= 1
         if _reaches(end, self.orders["fail_from"]):
             self._reply(unique, b"", errno.EIO)
         else:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import sys
 import threading
 import weakref
+from itertools import starmap
 from typing import Any, Protocol
 
 from . import _jvm
@@ -113,44 +113,39 @@ def engine() -> Engine:
     # At every call: it looks after the process too (forks, signal handlers).
     found: Engine = _jvm.engine_class()
     if _engine is None:
+        from ._rehearsal import rehearse
+
         with _starting:
             if _engine is None:
                 _settle_in(found)
                 _engine = found
+                rehearse(found)
     return _engine
 
 
 def _settle_in(found: Engine) -> None:
-    found.rehearse(_cuda_in_use())
     table = found.exportTableAddress()
     _jvm.after_fork_in_child(lambda: _disown(table))
     # Threads of the engine run on while Python's world ends; what they still read into or copy from has
     # to be quiet by then.
     atexit.register(_close_all)
-
-
-def _cuda_in_use() -> int:
-    """The CUDA device that torch works on already; -1 for none. Making a context is not ours to do:
-    it takes half a gigabyte on whatever device it is."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_initialized():
-        return -1
-    current: int = torch.cuda.current_device()
-    return current if torch._C._cuda_hasPrimaryContext(current) else -1
+    found.rehearse()
 
 
 def wait_open(paths: str, backends: str) -> JavaCheckpoint:
     """Opens a checkpoint; Ctrl-C gets through while storage takes its time."""
     java = engine()
     try:
-        opening = java.open(paths, backends)
+        openings: list[Any] = []
         try:
+            keep(openings, java.open, paths, backends)
             while True:
-                checkpoint: JavaCheckpoint | None = getattr(opening, "await")(WAIT_SLICE_MS)
+                checkpoint: JavaCheckpoint | None = getattr(openings[0], "await")(WAIT_SLICE_MS)
                 if checkpoint is not None:
                     return checkpoint
         except BaseException:
-            opening.abandon()
+            for opening in openings:
+                opening.abandon()
             raise
     except Exception as error:
         reraise(java, error)
@@ -160,6 +155,18 @@ def call(function: Any, *arguments: Any) -> Any:
     """Calls into the engine; what it throws is raised as the Python exception it stands for."""
     try:
         return function(*arguments)
+    except Exception as error:
+        reraise(engine(), error)
+
+
+def keep(results: list[Any], function: Any, *arguments: Any) -> None:
+    """Appends what a call into the engine returns, for results that somebody has to give back.
+
+    Ctrl-C cannot come in between: a result that is on its way to a variable would be lost, and with
+    it what it stands for (a load that runs, a slab).
+    """
+    try:
+        results.extend(starmap(function, (arguments,)))
     except Exception as error:
         reraise(engine(), error)
 

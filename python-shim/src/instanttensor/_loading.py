@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from . import _bridge, _capsule
-from ._bridge import JavaCheckpoint, JavaLoad, JavaOwner, call
+from ._bridge import JavaCheckpoint, JavaLoad, JavaOwner, call, keep
 from ._catalogue import Catalogue
 from ._errors import SafetensorError
 from ._frameworks import Framework
@@ -63,17 +63,30 @@ class SlabLoad(JavaOwner):
         """
         while True:
             java = self.alive()
-            managed: int = call(java.poll, stream, _bridge.WAIT_SLICE_MS)
-            waiting(java.stagedBytes())
-            if managed != _bridge.NOT_YET:
-                return managed
+            polled: list[int] = []
+            try:
+                keep(polled, java.poll, stream, _bridge.WAIT_SLICE_MS)
+                waiting(java.stagedBytes())
+            except BaseException:
+                if polled and polled[0] > _bridge.EMPTY:
+                    _capsule.delete(polled[0])
+                raise
+            if polled[0] != _bridge.NOT_YET:
+                return polled[0]
 
 
 def start(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> SlabLoad:
     """Starts loading tensors, given by ascending indexes, into slabs."""
     indexes = array("i", selected)
     address, count = indexes.buffer_info()
-    return SlabLoad(call(java.load, address, count, options))
+    started: list[JavaLoad] = []
+    try:
+        keep(started, java.load, address, count, options)
+        return SlabLoad(started[0])
+    except BaseException:
+        for load in started:
+            load.close()
+        raise
 
 
 def cap_bytes(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> int:
@@ -235,17 +248,19 @@ def read_into(
     if not numbers:
         return None
     stream = framework.stream()
-    load: JavaLoad = call(java.loadInto, numbers.buffer_info()[0], len(numbers) // 4, stream, options)
+    started: list[JavaLoad] = []
     try:
-        while call(load.pollInto, stream, _bridge.WAIT_SLICE_MS) != _bridge.EXHAUSTED:
+        keep(started, java.loadInto, numbers.buffer_info()[0], len(numbers) // 4, stream, options)
+        while call(started[0].pollInto, stream, _bridge.WAIT_SLICE_MS) != _bridge.EXHAUSTED:
             pass
     except BaseException:
-        load.close()
-        if not load.drained(0):
-            # A read into this memory has not come back yet. It must not be used for anything else.
-            _undrained.append((load, [target for *_, target in targets]))
+        for load in started:
+            load.close()
+            if not load.drained(0):
+                # A read into this memory has not come back yet. It must not be used for anything else.
+                _undrained.append((load, [target for *_, target in targets]))
         raise
-    return load
+    return started[0]
 
 
 def _forget_drained() -> None:

@@ -299,6 +299,8 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         try:
             load = self._start()
             self._loads.append(load)
+            # Another thread may have closed the file before it knew of this load.
+            self._open()
             cap = int(list(load.alive().stats())[9])
             self._warn_of_oversize(cap)
             share = self._group.world if self._group is not None else 1
@@ -335,8 +337,9 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
     def _end(self, load: _loading.SlabLoad) -> None:
         if load in self._loads:
             self._loads.remove(load)
-        if load.java is not None:
-            self._totals.add(load.java)
+        java = load.java
+        if java is not None:
+            self._totals.add(java)
             load.close()
             if _stats.debug_enabled() and self.java is not None:
                 _stats.log_report(self.stats())

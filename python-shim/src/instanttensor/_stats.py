@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import Any
 
 from ._bridge import JavaLoad
@@ -22,17 +23,21 @@ class Totals:
     def __init__(self, open_seconds: float) -> None:
         self._open_seconds = open_seconds
         self._loads = 0
+        # Threads may load from one file at once.
+        self._lock = threading.Lock()
         self._sums = dict.fromkeys(_FIELDS, 0.0)
 
     def add(self, load: JavaLoad) -> None:
         """Counts a load that is over."""
-        self._loads += 1
         done = load.stagedBytes()
-        for field, value in zip(_FIELDS, load.stats()):
-            if field in _PEAKS:
-                self._sums[field] = max(self._sums[field], value)
-            else:
-                self._sums[field] += min(value, done) if field == "bytes" else value
+        values = dict(zip(_FIELDS, load.stats()))
+        with self._lock:
+            self._loads += 1
+            for field, value in values.items():
+                if field in _PEAKS:
+                    self._sums[field] = max(self._sums[field], value)
+                else:
+                    self._sums[field] += min(value, done) if field == "bytes" else value
 
     def report(self, device: str, files: list[dict[str, Any]]) -> dict[str, Any]:
         """See `safe_open.stats`."""

@@ -31,8 +31,8 @@ import java.util.stream.IntStream;
 /// ```java
 /// try (Checkpoint checkpoint = Checkpoint.open(List.of(Path.of("model"))); // files, folders, indexes
 ///         Load load = checkpoint.load(LoadOptions.defaults(DeviceId.HOST))) {
-///     for (Slab slab = load.next(); slab != null; slab = load.next()) {
-///         try (slab) {
+///     for (Slab next = load.next(); next != null; next = load.next()) {
+///         try (Slab slab = next) {
 ///             MemorySegment bytes = slab.hostView().orElseThrow();
 ///             for (Placement placement : slab.layout().placements()) {
 ///                 TensorEntry entry = checkpoint.catalogue().tensors().get(placement.wanted().tensor()).entry();
@@ -100,11 +100,17 @@ public final class Checkpoint implements AutoCloseable {
             throw new IllegalStateException("the checkpoint is closed");
         }
         if (readers == null) {
-            List<ChunkReader> chosen = new ArrayList<>();
-            for (CheckpointFile file : open.files()) {
-                chosen.add(new ChunkReader(file, AccessChooser.choose(file, backends)));
+            // Another thread may close the checkpoint meanwhile, and a descriptor is somebody else's then.
+            open.retain();
+            try {
+                List<ChunkReader> chosen = new ArrayList<>();
+                for (CheckpointFile file : open.files()) {
+                    chosen.add(new ChunkReader(file, AccessChooser.choose(file, backends)));
+                }
+                readers = List.copyOf(chosen);
+            } finally {
+                open.release();
             }
-            readers = List.copyOf(chosen);
         }
         return readers;
     }

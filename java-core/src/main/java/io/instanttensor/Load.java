@@ -4,6 +4,7 @@ import io.instanttensor.device.Device;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.read.ChunkReader;
+import io.instanttensor.slab.ClosedException;
 import io.instanttensor.slab.MemorySource;
 import io.instanttensor.slab.Slab;
 import io.instanttensor.slab.SlabPool;
@@ -68,7 +69,7 @@ public final class Load implements AutoCloseable {
     /// @param streamHandle of the caller's stream, which waits for the slab's bytes from now on
     public Slab poll(long streamHandle, long timeoutMillis) throws InterruptedException {
         if (closed.get()) {
-            throw new IllegalStateException("the load has been closed");
+            throw new ClosedException("the load has been closed");
         }
         long start = System.nanoTime();
         try (Device.Scope scope = home.device().enter()) {

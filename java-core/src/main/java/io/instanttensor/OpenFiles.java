@@ -1,6 +1,7 @@
 package io.instanttensor;
 
 import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.slab.ClosedException;
 import java.util.List;
 
 /// The files of a checkpoint, open for as long as anybody reads them: a reader that is inside the
@@ -19,10 +20,10 @@ final class OpenFiles {
 
     /// One more user.
     ///
-    /// @throws IllegalStateException where all have left, and the files are closed
+    /// @throws ClosedException where all have left, and the files are closed
     synchronized void retain() {
         if (users == 0) {
-            throw new IllegalStateException("the checkpoint is closed");
+            throw new ClosedException("the checkpoint is closed");
         }
         users++;
     }

@@ -27,6 +27,8 @@ public final class JepAttachment {
     /// @param seed address of a `struct JepThread { globals, tstate, env, classloader, caller }`. Of a
     ///         thread to copy from, jep reads `tstate` alone, to learn its interpreter
     public static void attach(String library, long seed) {
+        // The engine warms up meanwhile; the two have nothing to do with each other.
+        Rehearsal.start();
         System.load(library);
         var attachment = new JepAttachment();
         var failure = new Throwable[1];

@@ -14,15 +14,16 @@ public final class PythonBridge {
 
     private PythonBridge() {}
 
-    /// Goes through a load once, so that the first real one is quick.
+    /// Waits until a load has been gone through once, so that the first real one is quick.
+    public static void rehearse() throws InterruptedException {
+        Rehearsal.await();
+    }
+
+    /// A small checkpoint that exists in memory only, for Python's own rehearsal.
     ///
-    /// @param cudaOrdinal of the device to rehearse on besides the host; -1 for none
-    public static void rehearse(int cudaOrdinal) throws InterruptedException {
-        Thread host = Thread.ofPlatform().daemon().name("instanttensor-rehearsal").start(new Rehearsal(Rehearsal.HOST));
-        if (cudaOrdinal >= 0) {
-            new Rehearsal(cudaOrdinal).run();
-        }
-        host.join();
+    /// @return its descriptor, which the caller closes
+    public static int rehearsalFile() throws Exception {
+        return Rehearsal.file();
     }
 
     /// Starts opening a checkpoint.

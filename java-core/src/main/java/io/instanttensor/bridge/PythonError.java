@@ -6,6 +6,7 @@ import io.instanttensor.file.FileException;
 import io.instanttensor.header.MalformedHeaderException;
 import io.instanttensor.header.MisplacedTensorException;
 import io.instanttensor.read.NoBackendException;
+import io.instanttensor.slab.ClosedException;
 import io.instanttensor.slab.LoadFailedException;
 import java.io.IOException;
 
@@ -35,6 +36,8 @@ public record PythonError(Kind kind, String message, int errno, String file) {
             case OutOfDeviceMemoryException memory -> plain(Kind.DEVICE_MEMORY, memory);
             case DeviceException device -> plain(Kind.RUNTIME, device);
             case NoBackendException backend -> plain(Kind.RUNTIME, backend);
+            // In safetensors' own words.
+            case ClosedException closed -> new PythonError(Kind.SAFETENSOR, "File is closed", 0, "");
             case IllegalArgumentException argument -> plain(Kind.VALUE, argument);
             case OutOfMemoryError heap -> new PythonError(Kind.HOST_MEMORY,
                     "the engine's Java heap is too small (" + heap.getMessage()

@@ -7,6 +7,7 @@ import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.Posix;
 import java.io.IOException;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -14,63 +15,82 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 /// A load for nobody, of a file that exists in memory only, so that the first real one meets a JVM that
-/// has done it all before. A cold load takes a quarter of a second, whatever it loads.
+/// has done it all before: a cold load takes a quarter of a second, whatever it loads.
 ///
-/// Every start of the engine runs it; so does the build, to record an AOT cache: classes come out of
-/// that parsed and linked.
-public final class Rehearsal implements Runnable {
-    /// For the host; other numbers are ordinals of CUDA devices.
-    static final int HOST = -1;
-
-    private static final String HEADER = """
-            {"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},\
-            "b":{"dtype":"BF16","shape":[4],"data_offsets":[24,32]}}""";
-    private static final int DATA_BYTES = 32;
+/// It runs on a thread of its own while jep is being attached.
+final class Rehearsal {
+    /// As many as it takes for the compiler to look at what is done for every tensor.
+    private static final int TENSORS = 512;
+    private static final int TENSOR_BYTES = 8;
     private static final long TIMEOUT_MILLIS = 10_000;
 
-    private final int ordinal;
+    private static Thread running;
 
-    Rehearsal(int ordinal) {
-        this.ordinal = ordinal;
-    }
+    private Rehearsal() {}
 
-    /// @param arguments the devices to rehearse on
-    public static void main(String[] arguments) throws Exception {
-        for (String argument : arguments) {
-            new Rehearsal(Integer.parseInt(argument)).load();
+    /// Starts it, once in a process.
+    static synchronized void start() {
+        if (running == null) {
+            running = Thread.ofPlatform().daemon().name("instanttensor-rehearsal").start(Rehearsal::run);
         }
     }
 
-    /// Rehearses. What fails here is told by the first real load, to somebody who wants to know.
-    @Override
-    public void run() {
+    static void await() throws InterruptedException {
+        start();
+        running.join();
+    }
+
+    /// What fails here is told by the first real load, to somebody who wants to know.
+    private static void run() {
         try {
-            load();
+            int fd = file();
+            try {
+                load(Path.of("/proc/self/fd/" + fd));
+            } finally {
+                Posix.close(fd);
+            }
         } catch (Exception | LinkageError e) {
             System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, "no rehearsal", e);
         }
     }
 
-    private void load() throws Exception {
+    /// The file, as a descriptor that the caller closes.
+    static int file() throws IOException, ErrnoException {
+        StringBuilder header = new StringBuilder("{\"__metadata__\":{\"format\":\"pt\"}");
+        for (int i = 0; i < TENSORS; i++) {
+            header.append(",\"model.layers.").append(i).append(".weight\":{\"dtype\":\"")
+                    .append(i % 2 == 0 ? "F32" : "BF16").append("\",\"shape\":[").append(i % 2 == 0 ? "2,1" : "4")
+                    .append("],\"data_offsets\":[").append(i * TENSOR_BYTES).append(',')
+                    .append((i + 1) * TENSOR_BYTES).append("]}");
+        }
+        byte[] text = header.append('}').toString().getBytes(StandardCharsets.UTF_8);
+        ByteBuffer bytes = ByteBuffer.allocate(Long.BYTES + text.length + TENSORS * TENSOR_BYTES)
+                .order(ByteOrder.LITTLE_ENDIAN);
+        bytes.putLong(text.length).put(text);
         int fd = Posix.memoryFile("instanttensor-rehearsal");
         try {
-            load(write(Path.of("/proc/self/fd/" + fd)));
-        } finally {
+            Files.write(Path.of("/proc/self/fd/" + fd), bytes.array());
+            return fd;
+        } catch (IOException | RuntimeException e) {
             Posix.close(fd);
+            throw e;
         }
     }
 
-    private void load(Path file) throws Exception {
+    private static void load(Path file) throws Exception {
         PythonCheckpoint checkpoint = PythonBridge.open(file.toString(), "").await(TIMEOUT_MILLIS);
         if (checkpoint == null) {
             return;
         }
         try (Arena arena = Arena.ofConfined()) {
+            MemorySegment tensors = arena.allocate(JAVA_INT, TENSORS);
+            for (int i = 0; i < TENSORS; i++) {
+                tensors.setAtIndex(JAVA_INT, i, i);
+            }
             checkpoint.metadata(0);
             checkpoint.access();
             PythonLoad load = checkpoint.load(
-                    arena.allocateFrom(JAVA_INT, 0, 1).address(), 2,
-                    PythonCheckpoint.options(ordinal, 0, 0, 0, 0, 0, 0, 1));
+                    tensors.address(), TENSORS, PythonCheckpoint.options(-1, 0, 0, 0, 0, 0, 0, 1));
             try {
                 long managed = load.poll(0, TIMEOUT_MILLIS);
                 if (managed > 0) {
@@ -83,12 +103,5 @@ public final class Rehearsal implements Runnable {
         } finally {
             checkpoint.close();
         }
-    }
-
-    private static Path write(Path file) throws IOException, ErrnoException {
-        byte[] header = HEADER.getBytes(StandardCharsets.UTF_8);
-        ByteBuffer bytes = ByteBuffer.allocate(Long.BYTES + header.length + DATA_BYTES).order(ByteOrder.LITTLE_ENDIAN);
-        bytes.putLong(header.length).put(header);
-        return Files.write(file, bytes.array());
     }
 }

@@ -19,9 +19,21 @@ public final class LoadPlanner {
     /// @param wanted in the checkpoint's order; any other order works and reads less in one go
     public static LoadPlan plan(List<Wanted> wanted, PlanLimits limits) {
         LoadPlanner planner = new LoadPlanner(limits);
+        planner.requireCountable(wanted);
         wanted.forEach(planner::place);
         planner.closeSlab();
         return new LoadPlan(planner.slabs, planner.wantedBytes, planner.readBytes);
+    }
+
+    private void requireCountable(List<Wanted> wanted) {
+        for (Wanted range : wanted) {
+            wantedBytes = Math.addExact(wantedBytes, range.bytes());
+        }
+        long chunks = wantedBytes / limits.chunkBytes() / limits.share().world();
+        if (chunks > PlanLimits.MAX_CHUNKS) {
+            throw new IllegalArgumentException(wantedBytes + " bytes in chunks of " + limits.chunkBytes()
+                    + ": expected at most " + PlanLimits.MAX_CHUNKS + " chunks, found " + chunks);
+        }
     }
 
     private void place(Wanted next) {
@@ -32,7 +44,6 @@ public final class LoadPlanner {
         }
         open.add(new Placement(next, slabOffset));
         openBytes = Math.addExact(slabOffset, next.bytes());
-        wantedBytes = Math.addExact(wantedBytes, next.bytes());
     }
 
     private void closeSlab() {
@@ -48,7 +59,7 @@ public final class LoadPlanner {
         open.forEach(cutter::add);
         List<Chunk> chunks = cutter.finish();
         for (Chunk chunk : chunks) {
-            readBytes = Math.addExact(readBytes, chunk.bytes());
+            readBytes += chunk.bytes();
         }
         slabs.add(new SlabLayout(slabs.size(), bytes, allocationBytes, List.copyOf(open), chunks));
         open = new ArrayList<>();

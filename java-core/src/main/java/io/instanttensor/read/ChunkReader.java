@@ -12,10 +12,23 @@ import java.lang.foreign.MemorySegment;
 public final class ChunkReader {
     private final CheckpointFile file;
     private final FileAccess access;
+    private final PositionedRead pread;
+
+    /// One read, as [CheckpointFile#readOnce] makes it.
+    @FunctionalInterface
+    interface PositionedRead {
+        long readOnce(MemorySegment target, long offset) throws FileException;
+    }
 
     public ChunkReader(CheckpointFile file, FileAccess access) {
+        this(file, access, file::readOnce);
+    }
+
+    /// @param pread for direct reads
+    ChunkReader(CheckpointFile file, FileAccess access, PositionedRead pread) {
         this.file = file;
         this.access = access;
+        this.pread = pread;
     }
 
     public CheckpointFile file() {
@@ -68,7 +81,7 @@ public final class ChunkReader {
         long got = 0;
         while (got < needed) {
             long whole = got & -access.alignmentBytes();
-            long read = whole + file.readOnce(target.asSlice(whole), start + whole);
+            long read = whole + pread.readOnce(target.asSlice(whole), start + whole);
             if (read <= got) {
                 break;
             }

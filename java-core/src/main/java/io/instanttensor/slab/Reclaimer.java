@@ -60,7 +60,7 @@ public final class Reclaimer {
             } catch (InterruptedException e) {
                 return;
             } catch (RuntimeException | Error e) {
-                // Its memory is lost, which is better than memory used again too early. Nobody waits
+                // It is not used again, which is better than memory used again too early. Nobody waits
                 // for this slab; the load that it came from may be long over.
                 LOG.log(System.Logger.Level.WARNING, "a slab on " + device.id() + " could not be taken back", e);
             }

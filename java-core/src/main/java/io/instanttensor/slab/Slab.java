@@ -137,8 +137,14 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
 
     /// The reclaimer's half of [#close]; it has the device's scope open.
     void reclaim() {
-        synchronized (consumers) {
-            consumers.forEach(memory::leaveOn);
+        try {
+            synchronized (consumers) {
+                consumers.forEach(memory::leaveOn);
+            }
+        } catch (RuntimeException e) {
+            // Nobody can tell when its users are done. Freeing it waits for the whole device.
+            memory.free();
+            throw e;
         }
         memory.forgetFilling();
         source.giveBack(memory);

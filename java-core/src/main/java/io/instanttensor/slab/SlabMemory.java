@@ -5,6 +5,7 @@ import io.instanttensor.device.CopyStream;
 import io.instanttensor.device.Device;
 import io.instanttensor.device.DeviceMemory;
 import io.instanttensor.device.Fence;
+import io.instanttensor.stage.Cleanup;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;

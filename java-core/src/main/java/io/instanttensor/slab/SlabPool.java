@@ -3,6 +3,7 @@ package io.instanttensor.slab;
 import io.instanttensor.device.Device;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.plan.SlabLayout;
+import io.instanttensor.stage.Cleanup;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.Iterator;

@@ -3,6 +3,7 @@ package io.instanttensor.slab;
 import io.instanttensor.device.ConsumerStream;
 import io.instanttensor.device.Device;
 import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.stage.Cleanup;
 import io.instanttensor.stage.SlabRoom;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -139,7 +140,7 @@ public final class SlabQueue implements SlabRoom {
         synchronized (changed) {
             return failure != null
                     ? new LoadFailedException(failure)
-                    : new IllegalStateException("the load has been closed");
+                    : new ClosedException("the load has been closed");
         }
     }
 

@@ -105,9 +105,12 @@ public final class StagingPool implements AutoCloseable {
     @Override
     public synchronized void close() {
         closed = true;
+        Cleanup cleanup = new Cleanup();
         while (!idle.isEmpty()) {
-            free(idle.pop());
+            StagingBuffer buffer = idle.pop();
+            cleanup.run(() -> free(buffer));
         }
         notifyAll();
+        cleanup.finish();
     }
 }

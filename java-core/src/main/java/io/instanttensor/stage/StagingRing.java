@@ -52,19 +52,21 @@ final class StagingRing implements AutoCloseable {
     /// Gives the buffers back once their copies have passed; the pool frees those of which nobody can tell.
     @Override
     public void close() {
-        RuntimeException failure = null;
+        Cleanup cleanup = new Cleanup();
         for (StagingBuffer buffer : buffers) {
-            try {
-                buffer.copied().await();
-                pipeline.staging().release(buffer);
-            } catch (DeviceException e) {
-                failure = e;
-                pipeline.staging().drop(buffer);
-            }
+            cleanup.run(() -> giveBack(buffer));
         }
         buffers.clear();
-        if (failure != null) {
-            throw failure;
+        cleanup.finish();
+    }
+
+    private void giveBack(StagingBuffer buffer) {
+        try {
+            buffer.copied().await();
+        } catch (DeviceException e) {
+            pipeline.staging().drop(buffer);
+            throw e;
         }
+        pipeline.staging().release(buffer);
     }
 }

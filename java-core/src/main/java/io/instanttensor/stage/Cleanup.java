@@ -1,10 +1,10 @@
-package io.instanttensor.slab;
+package io.instanttensor.stage;
 
 /// Steps of giving something back, all of which are taken even where one fails.
-final class Cleanup {
+public final class Cleanup {
     private RuntimeException failure;
 
-    void run(Runnable step) {
+    public void run(Runnable step) {
         try {
             step.run();
         } catch (RuntimeException e) {
@@ -17,7 +17,7 @@ final class Cleanup {
     }
 
     /// Throws the first failure, with the later ones suppressed.
-    void finish() {
+    public void finish() {
         if (failure != null) {
             throw failure;
         }

@@ -1,0 +1,397 @@
+"""Bad input: which error, in which words, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from instanttensor import safe_open
+from safetensors import SafetensorError
+from samples import Stored, bytes_of, raw, run, some_bytes, stored, write
+
+pytestmark = pytest.mark.usefixtures("nothing_stays")
+
+ONE: dict[str, Stored] = {"a": stored("F32", [2])}
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "none.safetensors"
+    with pytest.raises(FileNotFoundError) as refused:
+        safe_open(path, "pt")
+    assert str(refused.value) == f"[Errno 2] no such file or folder: '{path}'"
+    assert (refused.value.errno, refused.value.filename) == (2, str(path))
+
+
+def test_a_file_missing_among_others(tmp_path: Path) -> None:
+    present = write(tmp_path / "a.safetensors", ONE)
+    with pytest.raises(FileNotFoundError) as refused:
+        safe_open([present, tmp_path / "b.safetensors"], "pt")
+    assert str(refused.value) == f"[Errno 2] no such file or folder: '{tmp_path}/b.safetensors'"
+
+
+def test_an_empty_path_is_no_folder() -> None:
+    with pytest.raises(FileNotFoundError) as refused:
+        safe_open("", "pt")
+    assert str(refused.value) == "[Errno 2] expected a path, got an empty one: ''"
+
+
+def test_a_folder_without_safetensors(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / ".hidden.safetensors").write_text("")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(FileNotFoundError) as refused:
+        safe_open(tmp_path, "pt")
+    assert str(refused.value) == f"[Errno 2] the folder holds no safetensors file: '{tmp_path}'"
+
+
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    """As somebody who does not own it: permissions say nothing to root."""
+    path = write(tmp_path / "a.safetensors", ONE)
+    other = write(tmp_path / "b.safetensors", ONE)
+    path.chmod(0)
+    script = """
+        import os, sys
+        from instanttensor import safe_open
+        path, other = sys.argv[1:]
+        safe_open(other, "pt").close()  # while Java's and torch's own files can be read
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+        try:
+            safe_open(path, "pt")
+        except OSError as error:
+            print(type(error).__name__, error)
+    """
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o700 == 0o700 and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    assert run(script, str(path), str(other)) == f"PermissionError [Errno 13] no permission to read it: '{path}'"
+
+
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo.safetensors"
+    os.mkfifo(fifo)
+    for path in (fifo, Path("/dev/null")):
+        with pytest.raises(OSError) as refused:
+            safe_open(path, "pt")
+        assert str(refused.value) == f"[Errno 22] expected a regular file, found something else: '{path}'"
+
+
+def test_a_name_in_two_files_is_one_warning_and_both_tensors(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.safetensors", {"x": ("U8", [1], b"1"), "twice \0é": ("U8", [1], b"2")})
+    second = write(tmp_path / "b.safetensors", {"twice \0é": ("U8", [1], b"3"), "y": ("U8", [1], b"4")})
+    with pytest.warns(UserWarning) as told:
+        f = safe_open([second, first], "pt")
+    assert [str(warning.message) for warning in told] == [
+        f"tensor 'twice \\x00é' is in {first} and {second}: tensors() yields each of them, get_tensor() refuses"
+    ]
+    assert told[0].filename == __file__
+    with f:
+        assert [(name, bytes_of(t)) for name, t in f.tensors()] == [
+            ("x", b"1"), ("twice \0é", b"2"), ("twice \0é", b"3"), ("y", b"4"),
+        ]  # fmt: skip
+        for refuse in (f.get_tensor, f.get_slice, f.get_tensor_metadata, lambda name: f.get_tensors([name])):
+            with pytest.raises(SafetensorError) as refused:
+                refuse("twice \0é")
+            assert str(refused.value) == (
+                "tensor twice \0é is in more than one file of this checkpoint: which one is not known"
+            )
+        assert bytes_of(f.get_tensor("y")) == b"4"
+
+
+def test_many_names_in_two_files_are_one_warning(tmp_path: Path) -> None:
+    tensors = {name: stored("U8", [1]) for name in "abc"}
+    paths = [write(tmp_path / f"{number}.safetensors", tensors) for number in range(3)]
+    with pytest.warns(UserWarning) as told:
+        safe_open(paths, "pt").close()
+    homes = " and ".join(map(str, paths))
+    assert [str(warning.message) for warning in told] == [
+        f"tensor 'a' is in {homes}, and 2 more names likewise: tensors() yields each of them, get_tensor() refuses"
+    ]
+
+
+def test_a_name_that_the_filter_leaves_out_is_no_warning(tmp_path: Path) -> None:
+    for number in range(2):
+        write(tmp_path / f"{number}.safetensors", {"twice": stored("U8", [1]), str(number): stored("U8", [1])})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with safe_open(tmp_path, "pt", tensor_filter=["0", "1"]) as f:
+            assert f.keys() == ["0", "1"]
+
+
+def test_a_warning_that_is_an_error_leaves_nothing_open(tmp_path: Path) -> None:
+    for number in range(2):
+        write(tmp_path / f"{number}.safetensors", ONE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning) as kept:
+            safe_open(tmp_path, "pt")
+    assert kept.traceback  # which holds the frame, and whatever was in it
+
+
+def test_an_index_says_which_file_a_name_is_taken_from(tmp_path: Path) -> None:
+    write(tmp_path / "a.safetensors", {"twice": ("U8", [1], b"1"), "a": ("U8", [1], b"2")})
+    write(tmp_path / "b.safetensors", {"twice": ("U8", [1], b"3")})
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"twice": "b.safetensors", "a": "a.safetensors"}}))
+    for named in (tmp_path, index):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with safe_open(named, "pt") as f:
+                assert [(name, bytes_of(t)) for name, t in f.tensors()] == [("a", b"2"), ("twice", b"3")]
+                assert bytes_of(f.get_tensor("twice")) == b"3"
+
+
+def test_an_index_that_is_wrong(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", ONE)
+    index = tmp_path / "model.safetensors.index.json"
+
+    index.write_text(json.dumps({"weight_map": {"b": "a.safetensors"}}))
+    with pytest.raises(SafetensorError) as misplaced:
+        safe_open(index, "pt")
+    assert str(misplaced.value) == f"{path}: expected tensor 'b' here, as the index says; the file does not hold it"
+
+    index.write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
+    with pytest.raises(FileNotFoundError) as missing:
+        safe_open(tmp_path, "pt")
+    assert str(missing.value) == (
+        f"[Errno 2] no such file, though {index} names it for tensor a: '{tmp_path}/gone.safetensors'"
+    )
+
+    index.write_text("{")
+    with pytest.raises(OSError, match=f"^{index}: expected an index in JSON at line 1, column 2: "):
+        safe_open(tmp_path, "pt")
+
+    index.write_text(json.dumps({"weight_map": {"a": "../a.safetensors"}}))
+    with pytest.raises(OSError) as outside:
+        safe_open(tmp_path, "pt")
+    assert str(outside.value) == (
+        f'{index}: tensor a: expected a file in the index\'s folder, found "../a.safetensors"'
+    )
+
+
+READS: dict[str, Callable[[safe_open], Any]] = {
+    "tensors": lambda f: list(f.tensors()),
+    "get_tensor": lambda f: f.get_tensor("a"),
+    "get_tensors": lambda f: f.get_tensors(),
+    "get_slice": lambda f: f.get_slice("a")[1:],
+}
+
+
+@pytest.mark.parametrize("how", READS)
+@pytest.mark.parametrize("change", [-100, -1, 1, 5000])
+def test_a_file_that_changed_its_size_since_it_was_opened(how: str, change: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", {"a": stored("F32", [1000])})
+    size = path.stat().st_size
+    with safe_open(path, "pt") as f:
+        os.truncate(path, size + change)
+        for _ in range(2):
+            with pytest.raises(OSError) as refused:
+                READS[how](f)
+            assert str(refused.value) == (
+                f"{path}: expected {size:,} bytes as when it was opened, found {size + change:,}: "
+                "it was changed in between"
+            )
+        os.truncate(path, size)
+        READS[how](f)
+
+
+@pytest.mark.parametrize("backend", ["MMAP", None])
+def test_a_file_that_is_cut_while_it_is_read(backend: str | None, tmp_path: Path) -> None:
+    tensors = {f"{i:03}": stored("U8", [65536], i) for i in range(100)}
+    path = write(tmp_path / "a.safetensors", tensors)
+    size = path.stat().st_size
+    seen = []
+    with safe_open(path, "pt", buffer_size=1 << 18, chunk_size=1 << 16, concurrency=1, backend=backend) as f:
+        iterator = f.tensors()
+        seen.append(next(iterator)[0])
+        os.truncate(path, size - 30 * 65536 - 100)
+        with pytest.raises(OSError) as refused:
+            seen.extend(name for name, _ in iterator)
+    assert str(refused.value).startswith(f"{path}: read ")
+    words = r": read [\d,]+ of [\d,]+ bytes at [\d,]+: the file ends there \(it had 6,5[\d,]+ bytes when it was opened\)$"
+    refused.match(words)
+    # What came before is whole, and in order.
+    assert seen == list(tensors)[: len(seen)]
+    assert 0 < len(seen) <= 70
+
+
+def test_unknown_and_missing_arguments(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", ONE)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'bufer_size'"):
+        safe_open(path, "pt", bufer_size=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'framework'"):
+        safe_open(path)  # type: ignore[call-arg]
+
+
+DEVICES = "'cpu', 'cuda', 'cuda:N', N or a torch.device of these"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        ({"framework": "tf"}, ValueError, "framework='tf': expected one of 'pt' (torch), 'np' (numpy)"),
+        ({"framework": None}, TypeError, "framework: expected a str, got NoneType"),
+        ({"device": "tpu"}, ValueError, f"device='tpu': expected {DEVICES}"),
+        ({"device": "meta"}, ValueError, f"device='meta': expected {DEVICES}"),
+        ({"device": -1}, ValueError, f"device=-1: expected {DEVICES}"),
+        ({"device": None}, TypeError, f"device: expected {DEVICES}, got NoneType"),
+        ({"device": True}, TypeError, f"device: expected {DEVICES}, got bool"),
+        ({"framework": "np", "device": "cuda"}, ValueError, "device='cuda': framework='np' has arrays on 'cpu' only"),
+        ({"copy": 1}, TypeError, "copy: expected a bool, got int"),
+        ({"load_now": None}, TypeError, "load_now: expected a bool, got NoneType"),
+        ({"progress": 1}, TypeError, "progress: expected False, True or a callable, got int"),
+        ({"tensor_filter": "a"}, TypeError, "tensor_filter: expected a list of str, got a single str"),
+        ({"filename": 5}, TypeError, "filename: expected a path or an iterable of paths, got int"),
+        ({"filename": None}, TypeError, "filename: expected a path or an iterable of paths, got NoneType"),
+        ({"filename": [b"a"]}, TypeError, "filename: expected str or os.PathLike, found bytes"),
+        ({"filename": []}, ValueError, "filename: expected at least one path, got none"),
+        ({"filename": "a\0b"}, ValueError, "filename: 'a\\x00b' contains a NUL character"),
+        ({"filename": "\udcff"}, ValueError, "filename: '\\udcff' is not UTF-8, as names of files have to be here"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    arguments: dict[str, Any], kind: type[Exception], words: str, tmp_path: Path
+) -> None:
+    given = {"filename": write(tmp_path / "a.safetensors", ONE), "framework": "pt", **arguments}
+    with pytest.raises(kind) as refused:
+        safe_open(**given)
+    assert str(refused.value) == words
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", 0, torch.device("cuda"), torch.device("cuda", 1)])
+def test_no_cuda(device: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", ONE)
+    with pytest.raises(RuntimeError) as refused:
+        safe_open(path, "pt", device)
+    name = f"cuda:{device}" if isinstance(device, int) else str(device)
+    why = "no CUDA driver or no GPU was found" if torch.version.cuda else "this torch was built without CUDA"
+    assert str(refused.value) == f"device='{name}': {why} (torch {torch.__version__}); use device='cpu'"
+
+
+METHODS: dict[str, Callable[[safe_open], Any]] = {
+    "keys": lambda f: f.keys(),
+    "offset_keys": lambda f: f.offset_keys(),
+    "len": len,
+    "in": lambda f: "a" in f,
+    "iter": iter,
+    "metadata": lambda f: f.metadata(),
+    "get_tensor_metadata": lambda f: f.get_tensor_metadata("a"),
+    "tensors": lambda f: f.tensors(),
+    "get_tensor": lambda f: f.get_tensor("a"),
+    "get_tensors": lambda f: f.get_tensors(["a"]),
+    "get_tensors without names": lambda f: f.get_tensors(),
+    "get_slice": lambda f: f.get_slice("a"),
+    "stats": lambda f: f.stats(),
+    "with": lambda f: f.__enter__(),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_use_after_close(method: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", ONE)
+    f = safe_open(path, "pt")
+    METHODS[method](f)
+    with f:
+        pass
+    f.close()
+    with pytest.raises(SafetensorError) as refused:
+        METHODS[method](f)
+    assert str(refused.value) == "File is closed"
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+@pytest.mark.parametrize("copy", [True, False])
+def test_a_generator_ends_by_an_error_when_the_file_is_closed_under_it(taken: int, copy: bool, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", {f"{i}": stored("F32", [100], i) for i in range(10)})
+    f = safe_open(path, "pt", copy=copy)
+    iterator = f.tensors()
+    kept = [next(iterator)[1] for _ in range(taken)]
+    f.close()
+    with pytest.raises(SafetensorError) as refused:
+        next(iterator)
+    assert str(refused.value) == "File is closed"
+    assert list(iterator) == []
+    assert [bytes_of(t) for t in kept] == [some_bytes(400, i) for i in range(taken)]
+
+
+def test_a_slice_of_a_closed_file(tmp_path: Path) -> None:
+    with safe_open(write(tmp_path / "a.safetensors", {"a": stored("F32", [2, 0])}), "pt") as f:
+        part = f.get_slice("a")
+    assert (part.get_shape(), part.get_dtype()) == ([2, 0], "F32")
+    with pytest.raises(SafetensorError) as refused:
+        part[0]
+    assert str(refused.value) == "File is closed"
+
+
+def test_an_unknown_tensor(tmp_path: Path) -> None:
+    with safe_open(write(tmp_path / "a.safetensors", ONE), "pt") as f:
+        for ask in (f.get_tensor, f.get_slice, f.get_tensor_metadata, lambda name: f.get_tensors(["a", name])):
+            with pytest.raises(SafetensorError) as refused:
+                ask("b")
+            assert str(refused.value) == "File does not contain tensor b"
+            with pytest.raises(TypeError) as wrong:
+                ask(5)
+            assert str(wrong.value) == "name: expected a str, got int"
+        for names in ("a", 5):
+            with pytest.raises(TypeError) as wrong:
+                f.get_tensors(names)  # type: ignore[arg-type]
+            assert str(wrong.value) == f"names: expected an iterable of str, got a single {type(names).__name__}"
+
+
+def test_a_tensor_that_the_filter_leaves_out_is_unknown(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", {"a": stored("F32", [2]), "b": stored("F32", [2])})
+    with safe_open(path, "pt", tensor_filter=["b"]) as f:
+        assert "a" not in f
+        assert 5 not in f
+        with pytest.raises(SafetensorError) as refused:
+            f.get_tensor("a")
+        assert str(refused.value) == "File does not contain tensor a"
+
+
+def test_memory_that_nobody_has(tmp_path: Path) -> None:
+    """A sparse file larger than any memory: an error with both numbers, no crash."""
+    size = 1 << 46
+    path = raw(
+        tmp_path / "huge.safetensors",
+        json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}),
+    )
+    try:
+        os.truncate(path, path.stat().st_size + size)
+    except OSError as error:
+        pytest.skip(f"this file system has no files of 64 TiB: {error}")
+    with safe_open(path, "pt") as f:
+        with pytest.warns(RuntimeWarning), pytest.raises(MemoryError, match="needed|bytes"):
+            next(f.tensors())
+        with pytest.raises((MemoryError, RuntimeError), match="memory"):
+            f.get_tensor("a")
+
+
+def test_an_error_ends_a_process_in_the_ordinary_way(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.safetensors", "{")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent("""
+            import sys
+            from instanttensor import safe_open
+            safe_open(sys.argv[1], "pt")
+        """), str(path)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(
+        "safetensors_rust.SafetensorError: Error while deserializing header: InvalidHeaderDeserialization: "
+    )
+    # Java's exception is none of the user's business.
+    assert "io.instanttensor" not in done.stderr
+    assert "During handling" not in done.stderr
