@@ -81,7 +81,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-# What most scripts begin with. HERE is this folder.
+# What every script begins with.
 PREAMBLE = f"""
 import faulthandler, gc, os, sys, threading, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -90,11 +90,14 @@ from lifecycle_support import check, descriptors, eventually, live_exports, read
 """
 
 
-def start(script: str, *arguments: object, flags: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
-    """Runs a script; `arguments` are its sys.argv[1:]. It cannot outlive its test by much."""
+def start(
+    script: str, *arguments: object, flags: tuple[str, ...] = (), stdin: bool = False, **environment: str
+) -> subprocess.Popen[str]:
+    """Runs a script; `arguments` are its sys.argv[1:]."""
     return subprocess.Popen(
         [sys.executable, *flags, "-c", PREAMBLE + textwrap.dedent(script), *map(str, arguments)],
         env={**os.environ, **environment},
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -79,9 +79,18 @@ def start(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> SlabLo
     """Starts loading tensors, given by ascending indexes, into slabs."""
     indexes = array("i", selected)
     address, count = indexes.buffer_info()
+    return _started(java.load, address, count, options)
+
+
+def start_all(java: JavaCheckpoint, options: Any) -> SlabLoad:
+    """Starts loading all tensors into slabs."""
+    return _started(java.loadAll, options)
+
+
+def _started(function: Any, *arguments: Any) -> SlabLoad:
     started: list[JavaLoad] = []
     try:
-        keep(started, java.load, address, count, options)
+        keep(started, function, *arguments)
         return SlabLoad(started[0])
     except BaseException:
         for load in started:

@@ -60,7 +60,8 @@ def _load(path: str, framework: _frameworks.Framework) -> None:
     java = _bridge.wait_open(path, "")
     try:
         catalogue = Catalogue(java, None)
-        load = _loading.start(java, catalogue.selected, java.options(framework.ordinal, 0, 0, 0, 0, 0.0, 0, 1))
+        options = _bridge.engine().options(framework.ordinal, 0, 0, 0, 0, 0.0, 0, 1)
+        load = _loading.start(java, catalogue.selected, options)
         try:
             for _ in _loading.tensors(
                 load,

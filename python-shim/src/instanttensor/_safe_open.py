@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -124,6 +125,8 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
     ) -> None:
         started = time.perf_counter()
         self.java: Any = None
+        self._decoding = threading.Lock()
+        self._decoded: Catalogue | None = None
         self._options = Options.resolve(
             buffer_size=buffer_size,
             chunk_size=chunk_size,
@@ -136,20 +139,19 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
             if not isinstance(value, bool):
                 raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
         _progress.check(progress)
-        matches = _filters.matcher(tensor_filter, tensor_name_match_mode)
+        self._matches = _filters.matcher(tensor_filter, tensor_name_match_mode)
         paths = _paths(filename)
         self._framework = _frameworks.choose(framework, device)
         self._copy = copy
         self._progress = progress
         self._loads: list[_loading.SlabLoad] = []
         self._group = self._join(process_group)
-        java = self._open_together(paths)
+        java = self._open_together(paths, expected=self._numbers() if load_now else None)
         super().__init__(java)
         try:
-            self._catalogue = Catalogue(java, matches)
             self._files = list(java.files())
+            self.total_tensor_size = self._catalogue.total_bytes if self._matches else java.totalBytes()
             self._totals = _stats.Totals(time.perf_counter() - started)
-            self.total_tensor_size = self._catalogue.total_bytes
             self._warn_of_duplicates(java)
         except BaseException:
             # A traceback that somebody keeps would keep the files open; a warning can be an error.
@@ -166,18 +168,28 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         ordinal = self._framework.ordinal
         return Group(process_group, torch.device("cpu") if ordinal < 0 else torch.device("cuda", ordinal))
 
-    def _open_together(self, paths: list[str]) -> JavaCheckpoint:
+    @property
+    def _catalogue(self) -> Catalogue:
+        """The tensors, decoded when somebody asks: a load of all of them is started before that."""
+        with self._decoding:
+            if self._decoded is None:
+                # Closing takes the lock too: it frees what is decoded here.
+                self._decoded = Catalogue(self._open(), self._matches)
+            return self._decoded
+
+    def _open_together(self, paths: list[str], expected: Any) -> JavaCheckpoint:
         """Opens; where one rank of a group cannot, none does."""
 
         def open_() -> JavaCheckpoint:
-            return _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends))
+            return _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected)
 
         if self._group is None:
             return open_()
         return self._group.together(open_, "to open the checkpoint", lambda java: java.close())
 
     def _warn_of_duplicates(self, java: JavaCheckpoint) -> None:
-        doubled = [name for name in java.duplicates() if name in self._catalogue]
+        named_twice = list(java.duplicates())
+        doubled = [name for name in named_twice if name in self._catalogue]
         if doubled:
             homes = " and ".join(java.homes(doubled[0]))
             more = f", and {len(doubled) - 1} more names likewise" if len(doubled) > 1 else ""
@@ -215,7 +227,8 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         """
         for load in list(getattr(self, "_loads", ())):
             load.close()
-        super().close()
+        with self._decoding:
+            super().close()
 
     def keys(self) -> list[str]:
         """Names of the tensors, in the order of their files and of their offsets there."""
@@ -293,7 +306,6 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         return self._tensors()
 
     def _tensors(self) -> Iterator[tuple[str, Any]]:
-        catalogue = self._catalogue
         load: _loading.SlabLoad | None = None
         reporter = _progress.Reporter(self._progress, self.total_tensor_size)
         try:
@@ -301,6 +313,7 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
             self._loads.append(load)
             # Another thread may have closed the file before it knew of this load.
             self._open()
+            catalogue = self._catalogue
             cap = int(list(load.alive().stats())[9])
             self._warn_of_oversize(cap)
             share = self._group.world if self._group is not None else 1
@@ -321,7 +334,10 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
                 self._end(load)
 
     def _start(self) -> _loading.SlabLoad:
-        java, selected, group = self._open(), self._catalogue.selected, self._group
+        java, group = self._open(), self._group
+        if group is None and self._matches is None:
+            return _loading.start_all(java, self._numbers())
+        selected = self._catalogue.selected
         if group is None:
             return _loading.start(java, selected, self._numbers())
         group.require_same(self._catalogue)
@@ -427,7 +443,7 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         """The options as the engine takes them."""
         options = self._options
         return call(
-            self._open().options,
+            _bridge.engine().options,
             self._framework.ordinal,
             options.buffer_bytes if buffer_bytes is None else buffer_bytes,
             options.chunk_bytes,

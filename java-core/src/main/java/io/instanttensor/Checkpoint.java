@@ -2,6 +2,7 @@ package io.instanttensor;
 
 import io.instanttensor.device.ConsumerStream;
 import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceId;
 import io.instanttensor.device.DeviceMemory;
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.CheckpointPaths;
@@ -24,6 +25,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.stream.IntStream;
 
 /// One or more safetensors files, open together.
@@ -63,23 +65,36 @@ public final class Checkpoint implements AutoCloseable {
     /// @throws io.instanttensor.file.FileException where one is missing or cannot be read
     /// @throws io.instanttensor.header.MalformedHeaderException where one is no safetensors file
     public static Checkpoint open(List<Path> paths) throws IOException {
-        return open(paths, List.of());
+        return open(paths, List.of(), Optional.empty());
     }
 
     /// @param backends ways of reading, in the order of preference; empty: whatever is fastest
-    public static Checkpoint open(List<Path> paths, List<Backend> backends) throws IOException {
+    /// @param expected the load that will come, as far as it is known: its staging buffers are pinned
+    ///     while the headers are read
+    public static Checkpoint open(List<Path> paths, List<Backend> backends, Optional<LoadOptions> expected)
+            throws IOException {
         ResolvedPaths resolved = CheckpointPaths.resolve(paths);
         List<CheckpointFile> files = new ArrayList<>();
         try {
             for (Path path : resolved.files()) {
                 files.add(CheckpointFile.open(path));
             }
+            expected.ifPresent(load -> prepare(load, files));
             Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.fileByTensor());
             return new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
         } catch (IOException | RuntimeException | Error e) {
             files.forEach(CheckpointFile::close);
             throw e;
         }
+    }
+
+    private static void prepare(LoadOptions load, List<CheckpointFile> files) {
+        if (load.device().kind() == DeviceId.Kind.CPU) {
+            return;
+        }
+        long bytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
+        int buffers = (int) Math.min(ReaderCount.MAX_BUFFERS, Math.ceilDiv(bytes, load.chunkBytes()));
+        DeviceHome.of(load.device()).staging().prepare(buffers, ChunkReader.bufferBytes(load.chunkBytes()));
     }
 
     public Catalogue catalogue() {

@@ -1,11 +1,13 @@
 package io.instanttensor.bridge;
 
 import io.instanttensor.Checkpoint;
+import io.instanttensor.LoadOptions;
 import io.instanttensor.dlpack.ManagedTensors;
 import io.instanttensor.read.Backend;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Optional;
 
 /// The one class that Python finds.
 public final class PythonBridge {
@@ -30,10 +32,20 @@ public final class PythonBridge {
     ///
     /// @param paths joined by NUL
     /// @param backends names joined by NUL; empty: whatever is fastest
-    public static Opening open(String paths, String backends) {
+    /// @param expected the options of the load that will come, to prepare for it; null where none may
+    public static Opening open(String paths, String backends, PythonOptions expected) {
         List<Path> named = split(paths).stream().map(Path::of).toList();
         List<Backend> candidates = Backend.named(split(backends));
-        return new Opening(() -> new PythonCheckpoint(Checkpoint.open(named, candidates)));
+        Optional<LoadOptions> load = Optional.ofNullable(expected).map(PythonOptions::toLoadOptions);
+        return new Opening(() -> new PythonCheckpoint(Checkpoint.open(named, candidates, load)));
+    }
+
+    /// See [PythonOptions].
+    public static PythonOptions options(
+            int cudaOrdinal, long bufferBytes, long chunkBytes, int readers, int readsInFlight,
+            double maxFreeFraction, int rank, int world) {
+        return new PythonOptions(
+                cudaOrdinal, bufferBytes, chunkBytes, readers, readsInFlight, maxFreeFraction, rank, world);
     }
 
     /// Where the structs of exported slabs lie; for a forked child, which must not call anything here.

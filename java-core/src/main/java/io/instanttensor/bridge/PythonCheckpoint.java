@@ -4,10 +4,7 @@ import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import io.instanttensor.Checkpoint;
-import io.instanttensor.LoadOptions;
-import io.instanttensor.device.DeviceId;
 import io.instanttensor.header.SafetensorsHeader;
-import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.FileAccess;
 import java.io.IOException;
@@ -16,18 +13,20 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.OptionalInt;
-import java.util.OptionalLong;
 
 /// A checkpoint as Python sees it. Whatever has many elements crosses as the address of a block of
 /// 64-bit numbers; whatever an option leaves open crosses as 0.
 public final class PythonCheckpoint {
     private final Checkpoint checkpoint;
     private final CatalogueBlock catalogue;
+    private final long totalBytes;
 
     PythonCheckpoint(Checkpoint checkpoint) {
         this.checkpoint = checkpoint;
         this.catalogue = CatalogueBlock.of(checkpoint.catalogue());
+        this.totalBytes = checkpoint.catalogue().tensors().stream()
+                .mapToLong(located -> located.entry().bytes())
+                .sum();
     }
 
     public long catalogueAddress() {
@@ -41,6 +40,11 @@ public final class PythonCheckpoint {
     /// Frees the block once Python has read it.
     public void forgetCatalogue() {
         catalogue.free();
+    }
+
+    /// Of all tensors.
+    public long totalBytes() {
+        return totalBytes;
     }
 
     public String[] files() {
@@ -99,6 +103,11 @@ public final class PythonCheckpoint {
         return new PythonLoad(checkpoint.load(readInts(tensorsAddress, count), options.toLoadOptions()));
     }
 
+    /// Starts loading all tensors into slabs.
+    public PythonLoad loadAll(PythonOptions options) throws IOException {
+        return new PythonLoad(checkpoint.load(options.toLoadOptions()));
+    }
+
     /// Starts loading ranges into the caller's memory.
     ///
     /// @param rangesAddress of `count` times four numbers: tensor, offset in the tensor, bytes (more than
@@ -124,31 +133,5 @@ public final class PythonCheckpoint {
 
     private static int[] readInts(long address, int count) {
         return MemorySegment.ofAddress(address).reinterpret(count * JAVA_INT.byteSize()).toArray(JAVA_INT);
-    }
-
-    /// Options as plain numbers; 0 is "not given".
-    ///
-    /// @param cudaOrdinal -1 for the host
-    public static PythonOptions options(
-            int cudaOrdinal, long bufferBytes, long chunkBytes, int readers, int readsInFlight,
-            double maxFreeFraction, int rank, int world) {
-        return new PythonOptions(
-                cudaOrdinal, bufferBytes, chunkBytes, readers, readsInFlight, maxFreeFraction, rank, world);
-    }
-
-    /// See [#options].
-    public record PythonOptions(
-            int cudaOrdinal, long bufferBytes, long chunkBytes, int readers, int readsInFlight,
-            double maxFreeFraction, int rank, int world) {
-        LoadOptions toLoadOptions() {
-            return new LoadOptions(
-                    cudaOrdinal < 0 ? DeviceId.HOST : new DeviceId(DeviceId.Kind.CUDA, cudaOrdinal),
-                    bufferBytes == 0 ? OptionalLong.empty() : OptionalLong.of(bufferBytes),
-                    chunkBytes == 0 ? PlanLimits.DEFAULT_CHUNK_BYTES : chunkBytes,
-                    readers == 0 ? OptionalInt.empty() : OptionalInt.of(readers),
-                    readsInFlight == 0 ? OptionalInt.empty() : OptionalInt.of(readsInFlight),
-                    maxFreeFraction == 0 ? LoadOptions.DEFAULT_MAX_FREE_FRACTION : maxFreeFraction,
-                    new PlanLimits.Share(rank, world));
-        }
     }
 }

@@ -78,7 +78,7 @@ final class Rehearsal {
     }
 
     private static void load(Path file) throws Exception {
-        PythonCheckpoint checkpoint = PythonBridge.open(file.toString(), "").await(TIMEOUT_MILLIS);
+        PythonCheckpoint checkpoint = PythonBridge.open(file.toString(), "", null).await(TIMEOUT_MILLIS);
         if (checkpoint == null) {
             return;
         }
@@ -90,7 +90,7 @@ final class Rehearsal {
             checkpoint.metadata(0);
             checkpoint.access();
             PythonLoad load = checkpoint.load(
-                    tensors.address(), TENSORS, PythonCheckpoint.options(-1, 0, 0, 0, 0, 0, 0, 1));
+                    tensors.address(), TENSORS, PythonBridge.options(-1, 0, 0, 0, 0, 0, 0, 1));
             try {
                 long managed = load.poll(0, TIMEOUT_MILLIS);
                 if (managed > 0) {

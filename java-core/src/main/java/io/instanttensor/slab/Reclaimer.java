@@ -52,7 +52,7 @@ public final class Reclaimer {
         while (true) {
             try {
                 Slab slab = queue.take();
-                try (Device.Scope scope = device.enter()) {
+                try (Device.Scope scope = enterFor(slab)) {
                     slab.reclaim();
                 } finally {
                     countReclaimed();
@@ -64,6 +64,15 @@ public final class Reclaimer {
                 // for this slab; the load that it came from may be long over.
                 LOG.log(System.Logger.Level.WARNING, "a slab on " + device.id() + " could not be taken back", e);
             }
+        }
+    }
+
+    private Device.Scope enterFor(Slab slab) {
+        try {
+            return device.enter();
+        } catch (RuntimeException e) {
+            slab.lose();
+            throw e;
         }
     }
 

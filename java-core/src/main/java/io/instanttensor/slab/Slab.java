@@ -142,12 +142,16 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
                 consumers.forEach(memory::leaveOn);
             }
         } catch (RuntimeException e) {
-            // Nobody can tell when its users are done. Freeing it waits for the whole device.
-            memory.free();
+            lose();
             throw e;
         }
         memory.forgetFilling();
         source.giveBack(memory);
+    }
+
+    /// Where nobody can tell when its users are done. Freeing it waits for the whole device.
+    void lose() {
+        memory.free();
     }
 
     /// Frees what was never handed out. Nobody copies into it any more.

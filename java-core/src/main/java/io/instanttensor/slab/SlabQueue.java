@@ -182,12 +182,20 @@ public final class SlabQueue implements SlabRoom {
             }
             settled = true;
         }
-        try (Device.Scope scope = device.enter()) {
-            Cleanup cleanup = new Cleanup();
-            slabs.forEach(slab -> cleanup.run(slab::discard));
-            cleanup.run(source::close);
-            cleanup.finish();
-        }
+        Cleanup cleanup = new Cleanup();
+        cleanup.run(() -> {
+            try (Device.Scope scope = device.enter()) {
+                discardAll(cleanup);
+            }
+        });
+        // Once more, in case the device could not be entered; nothing is given back twice.
+        discardAll(cleanup);
+        cleanup.finish();
+    }
+
+    private void discardAll(Cleanup cleanup) {
+        slabs.forEach(slab -> cleanup.run(slab::discard));
+        cleanup.run(source::close);
     }
 
     private void announce() {

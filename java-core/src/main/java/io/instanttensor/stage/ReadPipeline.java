@@ -14,6 +14,8 @@ import java.util.stream.IntStream;
 
 /// The readers of one load. They claim the plan's chunks in order; the slabs' order follows from that.
 public final class ReadPipeline {
+    private static final System.Logger LOG = System.getLogger(ReadPipeline.class.getName());
+
     private final List<Chunk> chunks;
     private final List<ChunkReader> files;
     private final SlabRoom room;
@@ -105,6 +107,9 @@ public final class ReadPipeline {
             if (readersLeft.decrementAndGet() == 0) {
                 room.drained();
             }
+        } catch (RuntimeException e) {
+            // All slabs were handed out, or the caller knows that the load has failed or was closed.
+            LOG.log(System.Logger.Level.WARNING, "a load to " + device.id() + " left something behind", e);
         } finally {
             drained.countDown();
         }

@@ -26,6 +26,32 @@ public final class StagingPool implements AutoCloseable {
         this.device = device;
     }
 
+    /// Pins buffers in the background, for a load that is about to start.
+    ///
+    /// @param buffers how many there shall be, busy ones included
+    public void prepare(int buffers, long bytes) {
+        Thread.ofPlatform().daemon().name("instanttensor-pinning").start(() -> {
+            try (Device.Scope scope = device.enter()) {
+                pin(buffers, bytes);
+            } catch (RuntimeException e) {
+                // The load will meet the same, and somebody who wants to know of it.
+                System.getLogger(StagingPool.class.getName()).log(System.Logger.Level.DEBUG, "not pinned", e);
+            }
+        });
+    }
+
+    private void pin(int buffers, long bytes) {
+        while (true) {
+            synchronized (this) {
+                if (closed || pinnedBytes + bytes > Math.min(LIMIT_BYTES, buffers * bytes)) {
+                    return;
+                }
+                pinnedBytes += bytes;
+            }
+            release(make(bytes));
+        }
+    }
+
     /// A buffer, as soon as there is one.
     ///
     /// @param stopped asked while waiting; empty is returned once it says yes
@@ -64,9 +90,14 @@ public final class StagingPool implements AutoCloseable {
             }
             pinnedBytes += bytes;
         }
-        // Outside the lock: pinning takes long, and sixteen readers do it at once.
+        return Optional.of(make(bytes));
+    }
+
+    /// Makes a buffer that has been counted already. Outside the lock: pinning takes long, and sixteen
+    /// readers do it at once.
+    private StagingBuffer make(long bytes) {
         try {
-            return Optional.of(new StagingBuffer(device, bytes));
+            return new StagingBuffer(device, bytes);
         } catch (RuntimeException | Error e) {
             synchronized (this) {
                 pinnedBytes -= bytes;
