@@ -146,7 +146,7 @@ test-java: $(INSTALLED) $(STUB_CUDA)
 	MAVEN_LOG=info build-support/maven test -Dstub.cuda.library=$(abspath $(STUB_CUDA)) \
 		$$(.venv/bin/python build-support/python_properties.py)
 
-test-python: $(INSTALLED) $(STUB_CUDA)
+test-python: $(INSTALLED) $(STUB_CUDA) $(MODEL)/config.json
 	.venv/bin/python -m pytest tests
 
 clean:

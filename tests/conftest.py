@@ -24,7 +24,7 @@ settings.load_profile("here")
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own INSTANTTENSOR_ variables would change what is tested; not those that say where Java is."""
     for name in os.environ:
-        if name.startswith("INSTANTTENSOR_") and not name.startswith(("INSTANTTENSOR_JAVA", "INSTANTTENSOR_ENGINE")):
+        if name.startswith("INSTANTTENSOR_") and not name.startswith(("INSTANTTENSOR_JAVA", "INSTANTTENSOR_ENGINE", "INSTANTTENSOR_TEST")):
             monkeypatch.delenv(name)
 
 

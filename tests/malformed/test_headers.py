@@ -206,8 +206,9 @@ def test_among_many_files_the_first_bad_one_in_order_is_named(tmp_path: Path) ->
         write(tmp_path / f"{name}.safetensors", {name: stored("F32", [2])})
     for name in ("b2", "b1"):
         raw(tmp_path / f"{name}.safetensors", "{")
-    with pytest.raises(SafetensorError, match=f"^Error while deserializing header: {JSON}: {tmp_path}/b1.safetensors: "):
+    with pytest.raises(SafetensorError) as refused:
         safe_open(tmp_path, "pt")
+    assert str(refused.value).startswith(f"Error while deserializing header: {JSON}: {tmp_path}/b1.safetensors: ")
 
 
 @pytest.mark.parametrize(
@@ -223,9 +224,9 @@ def test_among_many_files_the_first_bad_one_in_order_is_named(tmp_path: Path) ->
         ('{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}', b"1"),
         ('{"a":{"dtype":"F32","shape":[0,7],"data_offsets":[0,0]}}', b""),
         ('{"a":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}}', b""),
-        ('{"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]}}', b"12"),
+        ('{"b":{"dtype":"U8","shape":[],"data_offsets":[1,2]},"a":{"dtype":"I8","shape":[],"data_offsets":[0,1]}}', b"12"),
         # The last entry of a name counts, and the offsets are checked after that.
-        ('{"a":{"dtype":"F64","shape":[9],"data_offsets":[7,9]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"1"),
+        ('{"a":{"dtype":"F64","shape":[9],"data_offsets":[7,9]},"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}', b"1"),
         ('{"\\u0000":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"1"),
     ],
 )  # fmt: skip
@@ -241,8 +242,10 @@ def test_what_the_reference_accepts_is_accepted(header: str, data: bytes, tmp_pa
     ["{}\0\0", "{} {}", "{},", "\ufeff{}", "{'a':1}", '{"a":1}', '{"a":null}', '{"__metadata__":[]}', "NaN", "{//}\n}",
      '{"__metadata__":{"a":null}}', '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1,2]}}',
      '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0]}}', '{"a":{"dtype":"u8","shape":[1],"data_offsets":[0,1]}}',
-     '{"a":{"dtype":"U8","shape":[1.0],"data_offsets":[0,1]}}', '{"a":{"dtype":"U8","shape":[1e0],"data_offsets":[0,1]}}',
-     '{"a":{"dtype":"U8","shape":["1"],"data_offsets":[0,1]}}', '{"a":{"dtype":"U8","shape":[01],"data_offsets":[0,1]}}',
+     '{"a":{"dtype":"U8","shape":[1.0],"data_offsets":[0,1]}}',
+     '{"a":{"dtype":"U8","shape":[1e0],"data_offsets":[0,1]}}',
+     '{"a":{"dtype":"U8","shape":["1"],"data_offsets":[0,1]}}',
+     '{"a":{"dtype":"U8","shape":[01],"data_offsets":[0,1]}}',
      '{"a":{"dtype":"U8","shape":[1],"shape":[1],"data_offsets":[0,1]}}', '{"\\ud800":{}}',
      '{"a":{"dtype":"U8","shape":[18446744073709551616],"data_offsets":[0,1]}}'],
 )  # fmt: skip

@@ -63,13 +63,13 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
         import os, sys
         from instanttensor import safe_open
         path, other = sys.argv[1:]
-        safe_open(other, "pt").close()  # while Java's and torch's own files can be read
+        safe_open(other, "np").close()  # while Java's and numpy's own files can be read
         if os.getuid() == 0:
             os.setgroups([])
             os.setresgid(65534, 65534, 65534)
             os.setresuid(65534, 65534, 65534)
         try:
-            safe_open(path, "pt")
+            safe_open(path, "np")
         except OSError as error:
             print(type(error).__name__, error)
     """
@@ -220,8 +220,9 @@ def test_a_file_that_is_cut_while_it_is_read(backend: str | None, tmp_path: Path
         with pytest.raises(OSError) as refused:
             seen.extend(name for name, _ in iterator)
     assert str(refused.value).startswith(f"{path}: read ")
-    words = r": read [\d,]+ of [\d,]+ bytes at [\d,]+: the file ends there \(it had 6,5[\d,]+ bytes when it was opened\)$"
-    refused.match(words)
+    refused.match(
+        r".*: read [\d,]+ of [\d,]+ bytes at [\d,]+: the file ends there \(it had 6,5[\d,]+ bytes when it was opened\)$"
+    )
     # What came before is whole, and in order.
     assert seen == list(tensors)[: len(seen)]
     assert 0 < len(seen) <= 70
@@ -401,7 +402,7 @@ def test_an_error_ends_a_process_in_the_ordinary_way(tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent("""
             import sys
             from instanttensor import safe_open
-            safe_open(sys.argv[1], "pt")
+            safe_open(sys.argv[1], "np")
         """), str(path)],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

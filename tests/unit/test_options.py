@@ -227,11 +227,11 @@ def test_options_come_from_the_environment_of_a_process(path: Path) -> None:
         """
         import sys, warnings
         from instanttensor import safe_open
-        with safe_open(sys.argv[1], "pt") as f, warnings.catch_warnings(record=True) as told:
+        with safe_open(sys.argv[1], "np") as f, warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             assert len(dict(f.tensors())) == 2
             print(f.stats()["buffer_bytes"], f.stats()["files"][0]["backend"], told[0].message)
-        with safe_open(sys.argv[1], "pt", buffer_size=5000, backend="URING_BUFFERED") as f:
+        with safe_open(sys.argv[1], "np", buffer_size=5000, backend="URING_BUFFERED") as f:
             assert len(dict(f.tensors())) == 2
             print(f.stats()["buffer_bytes"], f.stats()["files"][0]["backend"])
         """,

@@ -52,7 +52,8 @@ def test_it_is_indexed_like_the_tensor(index: Any, opened: safe_open) -> None:
 
 def test_scalars_and_empty_tensors(opened: safe_open) -> None:
     assert [opened.get_slice("s")[index].shape for index in ((), ...)] == [(), ()]
-    assert [opened.get_slice("e")[index].shape for index in (slice(None), slice(0, 0), (..., 1))] == [(0, 3), (0, 3), (0,)]
+    empty = opened.get_slice("e")
+    assert [empty[index].shape for index in (slice(None), slice(0, 0), (..., 1))] == [(0, 3), (0, 3), (0,)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from ._bridge import JavaCheckpoint
 from ._errors import SafetensorError
 
 _WORD = 8
-_HEADER_WORDS = 3
+_HEADER_WORDS = 4
+_COLUMNS = 4
 
 
 class Catalogue:
@@ -37,28 +38,24 @@ class Catalogue:
         self.duplicates = frozenset(java.duplicates())
         everything = range(len(self.names))
         self.selected = [i for i in everything if matches(self.names[i])] if matches else list(everything)
-        self._index = {self.names[i]: i for i in self.selected}
+        self._index: dict[str, int] | None = None
 
     def _decode(self, block: bytes) -> None:
         # The layout is that of the engine's CatalogueBlock.
         view = memoryview(block)
-        tensors, dims, name_bytes = view[: _HEADER_WORDS * _WORD].cast("q")
-        end = (_HEADER_WORDS + 5 * tensors + dims) * _WORD
-        dims_at = (_HEADER_WORDS + 5 * tensors) * _WORD
-        words = view[_HEADER_WORDS * _WORD : dims_at].cast("q").tolist()
-        ordinals = words[:tensors]
-        self.sizes: list[int] = words[2 * tensors : 3 * tensors]
-        ranks = words[3 * tensors : 4 * tensors]
-        lengths = words[4 * tensors : 5 * tensors]
-        # Beside a zero, a dimension can be 2**63 and more.
-        flat = view[dims_at:end].cast("Q").tolist()
+        tensors, shapes, dims, name_bytes = view[: _HEADER_WORDS * _WORD].cast("q")
+        end = (_HEADER_WORDS + _COLUMNS * tensors + shapes + dims) * _WORD
+        words = view[_HEADER_WORDS * _WORD : end].cast("q").tolist()
+        ordinals, sizes, shape_numbers, lengths = (words[i * tensors : (i + 1) * tensors] for i in range(_COLUMNS))
+        ranks = words[_COLUMNS * tensors : _COLUMNS * tensors + shapes]
+        flat = words[_COLUMNS * tensors + shapes :]
         text = block[end : end + name_bytes].decode()
-        name_ends = list(accumulate(lengths))
-        dim_ends = list(accumulate(ranks))
-        self.names: list[str] = [text[stop - n : stop] for stop, n in zip(name_ends, lengths)]
-        self.shapes: list[tuple[int, ...]] = [tuple(flat[stop - n : stop]) for stop, n in zip(dim_ends, ranks)]
-        names = _dtypes.NAMES
-        self.dtypes: list[str] = [names[ordinal] for ordinal in ordinals]
+        different = [tuple(flat[stop - n : stop]) for stop, n in zip(accumulate(ranks), ranks, strict=True)]
+        stops = accumulate(lengths)
+        self.names: list[str] = [text[stop - n : stop] for stop, n in zip(stops, lengths, strict=True)]
+        self.shapes: list[tuple[int, ...]] = list(map(different.__getitem__, shape_numbers))
+        self.sizes: list[int] = sizes
+        self.dtypes: list[str] = list(map(_dtypes.NAMES.__getitem__, ordinals))
 
     def find(self, name: str) -> int:
         """The index of a selected tensor.
@@ -72,7 +69,7 @@ class Catalogue:
         """
         if not isinstance(name, str):
             raise TypeError(f"name: expected a str, got {type(name).__name__}")
-        index = self._index.get(name)
+        index = self._by_name().get(name)
         if index is None:
             raise SafetensorError(f"File does not contain tensor {name}")
         if name in self.duplicates:
@@ -80,7 +77,13 @@ class Catalogue:
         return index
 
     def __contains__(self, name: object) -> bool:
-        return name in self._index
+        return name in self._by_name()
+
+    def _by_name(self) -> dict[str, int]:
+        # Whoever takes all tensors in order never asks.
+        if self._index is None:
+            self._index = {self.names[i]: i for i in self.selected}
+        return self._index
 
     @property
     def total_bytes(self) -> int:

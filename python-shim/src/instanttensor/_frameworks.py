@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _dtypes
@@ -86,13 +86,11 @@ class Torch:
             self.stream = _no_stream
         else:
             # Not public, but what torch's own generated code calls; the public way makes an object
-            # of it and takes ten times as long.
+            # of it, takes ten times as long, and this is asked for every tensor.
             raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
-            self.stream = lambda: self._stream(raw)
+            self.stream = partial(raw, self.ordinal) if raw is not None else self._public_stream
 
-    def _stream(self, raw: Any) -> int:
-        if raw is not None:
-            return int(raw(self.ordinal))
+    def _public_stream(self) -> int:
         return int(self._torch.cuda.current_stream(self.ordinal).cuda_stream)
 
     def follow(self, stream: int) -> None:

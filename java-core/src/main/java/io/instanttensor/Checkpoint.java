@@ -17,6 +17,7 @@ import io.instanttensor.read.AccessChooser;
 import io.instanttensor.read.Backend;
 import io.instanttensor.read.ChunkReader;
 import io.instanttensor.read.FileAccess;
+import io.instanttensor.slab.ClosedException;
 import io.instanttensor.slab.GivenMemory;
 import io.instanttensor.slab.MemorySource;
 import io.instanttensor.slab.SlabPool;
@@ -112,20 +113,14 @@ public final class Checkpoint implements AutoCloseable {
     private synchronized List<ChunkReader> readers() throws IOException {
         if (closed) {
             // The descriptors may be somebody else's by now.
-            throw new IllegalStateException("the checkpoint is closed");
+            throw new ClosedException("the checkpoint is closed");
         }
         if (readers == null) {
-            // Another thread may close the checkpoint meanwhile, and a descriptor is somebody else's then.
-            open.retain();
-            try {
-                List<ChunkReader> chosen = new ArrayList<>();
-                for (CheckpointFile file : open.files()) {
-                    chosen.add(new ChunkReader(file, AccessChooser.choose(file, backends)));
-                }
-                readers = List.copyOf(chosen);
-            } finally {
-                open.release();
+            List<ChunkReader> chosen = new ArrayList<>();
+            for (CheckpointFile file : open.files()) {
+                chosen.add(new ChunkReader(file, AccessChooser.choose(file, backends)));
             }
+            readers = List.copyOf(chosen);
         }
         return readers;
     }

@@ -72,8 +72,16 @@ public final class Load implements AutoCloseable {
             throw new ClosedException("the load has been closed");
         }
         long start = System.nanoTime();
+        Slab slab = null;
         try (Device.Scope scope = home.device().enter()) {
-            return queue.take(home.device().consumerStream(streamHandle), timeoutMillis);
+            slab = queue.take(home.device().consumerStream(streamHandle), timeoutMillis);
+            return slab;
+        } catch (RuntimeException e) {
+            if (slab != null) {
+                // Nobody gets to know it.
+                slab.close();
+            }
+            throw e;
         } finally {
             callerWaitNanos += System.nanoTime() - start;
             if (endNanos == 0 && exhausted()) {

@@ -4,6 +4,8 @@ import io.instanttensor.Checkpoint;
 import io.instanttensor.LoadOptions;
 import io.instanttensor.dlpack.ManagedTensors;
 import io.instanttensor.read.Backend;
+import io.instanttensor.read.NoBackendException;
+import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
@@ -37,7 +39,22 @@ public final class PythonBridge {
         List<Path> named = split(paths).stream().map(Path::of).toList();
         List<Backend> candidates = Backend.named(split(backends));
         Optional<LoadOptions> load = Optional.ofNullable(expected).map(PythonOptions::toLoadOptions);
-        return new Opening(() -> new PythonCheckpoint(Checkpoint.open(named, candidates, load)));
+        return new Opening(() -> opened(named, candidates, load));
+    }
+
+    /// Decides about direct reads too: that can take a read to try, and here Python can be interrupted.
+    private static PythonCheckpoint opened(List<Path> paths, List<Backend> backends, Optional<LoadOptions> load)
+            throws IOException {
+        Checkpoint checkpoint = Checkpoint.open(paths, backends, load);
+        try {
+            checkpoint.access();
+        } catch (NoBackendException e) {
+            // For the first load to tell: names and shapes can be had without.
+        } catch (IOException | RuntimeException | Error e) {
+            checkpoint.close();
+            throw e;
+        }
+        return new PythonCheckpoint(checkpoint);
     }
 
     /// See [PythonOptions].

@@ -18,28 +18,35 @@ import java.util.Map;
 /// 64-bit numbers; whatever an option leaves open crosses as 0.
 public final class PythonCheckpoint {
     private final Checkpoint checkpoint;
-    private final CatalogueBlock catalogue;
+    /// Made when Python asks: a load of everything is started before that.
+    private CatalogueBlock catalogue;
     private final long totalBytes;
 
     PythonCheckpoint(Checkpoint checkpoint) {
         this.checkpoint = checkpoint;
-        this.catalogue = CatalogueBlock.of(checkpoint.catalogue());
         this.totalBytes = checkpoint.catalogue().tensors().stream()
                 .mapToLong(located -> located.entry().bytes())
                 .sum();
     }
 
-    public long catalogueAddress() {
+    public synchronized long catalogueAddress() {
+        if (catalogue == null) {
+            catalogue = CatalogueBlock.of(checkpoint.catalogue());
+        }
         return catalogue.address();
     }
 
-    public long catalogueBytes() {
+    /// Of the block that [#catalogueAddress] has named.
+    public synchronized long catalogueBytes() {
         return catalogue.bytes();
     }
 
     /// Frees the block once Python has read it.
-    public void forgetCatalogue() {
-        catalogue.free();
+    public synchronized void forgetCatalogue() {
+        if (catalogue != null) {
+            catalogue.free();
+            catalogue = null;
+        }
     }
 
     /// Of all tensors.
@@ -127,7 +134,7 @@ public final class PythonCheckpoint {
     }
 
     public void close() {
-        catalogue.free();
+        forgetCatalogue();
         checkpoint.close();
     }
 

@@ -1,0 +1,268 @@
+package io.instanttensor.plan;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+
+/// Plans of given input, and properties of plans of random input.
+class LoadPlannerTest {
+    private static final long CHUNK = 4096;
+    private static final int PLANS = 400;
+
+    @Test
+    void everyWantedByteIsReadOnceAndLandsWhereItsPlacementSays() {
+        overRandomInput((wanted, limits, seed) -> {
+            for (int rank = 0; rank < limits.share().world(); rank++) {
+                PlanLimits of = withRank(limits, rank);
+                for (SlabLayout slab : LoadPlanner.plan(wanted, of).slabs()) {
+                    requireExactCover(slab, of.share(), seed);
+                }
+            }
+        });
+    }
+
+    @Test
+    void sharesOfAllRanksTogetherFillEverySlabOnce() {
+        overRandomInput((wanted, limits, seed) -> {
+            List<LoadPlan> plans = new ArrayList<>();
+            for (int rank = 0; rank < limits.share().world(); rank++) {
+                plans.add(LoadPlanner.plan(wanted, withRank(limits, rank)));
+            }
+            long read = 0;
+            for (LoadPlan plan : plans) {
+                assertEquals(placements(plans.getFirst()), placements(plan), seed);
+                for (SlabLayout slab : plan.slabs()) {
+                    read += slab.chunks().stream().mapToLong(Chunk::wantedBytes).sum();
+                }
+            }
+            assertEquals(wanted.stream().mapToLong(Wanted::bytes).sum(), read, seed);
+        });
+    }
+
+    @Test
+    void chunksStayWithinMultiplesOfTheirSizeAndSkipNoGapShorterThan64KiB() {
+        overRandomInput((wanted, limits, seed) -> {
+            LoadPlan plan = LoadPlanner.plan(wanted, limits);
+            long readBytes = 0;
+            for (SlabLayout slab : plan.slabs()) {
+                Chunk before = null;
+                for (Chunk chunk : slab.chunks()) {
+                    long first = chunk.fileOffset() / limits.chunkBytes();
+                    assertEquals(first, (chunk.fileOffset() + chunk.bytes() - 1) / limits.chunkBytes(), seed);
+                    requireGapsBelowLimit(chunk, seed);
+                    requireNotJoinable(before, chunk, limits, seed);
+                    before = chunk;
+                    readBytes += chunk.bytes();
+                }
+            }
+            assertEquals(readBytes, plan.readBytes(), seed);
+        });
+    }
+
+    @Test
+    void orderIsKeptPlacementsAreAlignedAndSlabsKeepTheirSize() {
+        overRandomInput((wanted, limits, seed) -> {
+            LoadPlan plan = LoadPlanner.plan(wanted, limits);
+            assertEquals(wanted, placements(plan).stream().map(Placement::wanted).toList(), seed);
+            for (SlabLayout slab : plan.slabs()) {
+                long end = 0;
+                for (Placement placement : slab.placements()) {
+                    assertEquals(0, placement.slabOffset() % placement.wanted().alignmentBytes(), seed);
+                    assertTrue(placement.slabOffset() >= end, seed);
+                    end = placement.slabOffset() + placement.wanted().bytes();
+                }
+                boolean single = slab.placements().size() == 1;
+                assertEquals(single ? end : (end + 7) / 8 * 8, slab.bytes(), seed);
+                assertTrue(single || end <= limits.slabBytes(), seed);
+                assertEquals(plan.slabs().indexOf(slab), slab.index(), seed);
+            }
+        });
+    }
+
+    @Test
+    void partsOfAllRanksAreOfOneLengthAndStartAtMultiplesOf512() {
+        overRandomInput((wanted, limits, seed) -> {
+            PlanLimits.Share share = limits.share();
+            for (SlabLayout slab : LoadPlanner.plan(wanted, limits).slabs()) {
+                long part = share.partBytes(slab.bytes());
+                assertTrue(share.world() == 1 || part % 512 == 0, seed);
+                assertEquals(part * share.world(), slab.allocationBytes(), seed);
+                assertTrue(slab.allocationBytes() >= slab.bytes(), seed);
+            }
+        });
+    }
+
+    @Test
+    void gapOf64KiBIsNotReadAndAShorterOneIs() {
+        PlanLimits limits = limits(1 << 20, 1 << 20);
+        Wanted first = wanted(0, 100);
+        LoadPlan apart = LoadPlanner.plan(List.of(first, wanted(100 + (64 << 10), 50)), limits);
+        assertEquals(List.of(
+                new Chunk(0, 0, 0, 100, List.of(new Segment(0, 0, 100))),
+                new Chunk(0, 0, 100 + (64 << 10), 50, List.of(new Segment(0, 100, 50)))),
+                apart.slabs().getFirst().chunks());
+        assertEquals(150, apart.readBytes());
+        LoadPlan together = LoadPlanner.plan(List.of(first, wanted(99 + (64 << 10), 50)), limits);
+        assertEquals(List.of(new Chunk(0, 0, 0, 149 + (64 << 10),
+                List.of(new Segment(0, 0, 100), new Segment(99 + (64 << 10), 100, 50)))),
+                together.slabs().getFirst().chunks());
+        assertEquals(149 + (64 << 10), together.readBytes());
+        assertEquals(150, together.wantedBytes());
+    }
+
+    @Test
+    void neighboursInTheFileAndInTheSlabAreOneSegment() {
+        LoadPlan plan = LoadPlanner.plan(List.of(wanted(16, 8), wanted(24, 8)), limits(1 << 20, CHUNK));
+        assertEquals(List.of(new Chunk(0, 0, 16, 16, List.of(new Segment(0, 0, 16)))),
+                plan.slabs().getFirst().chunks());
+    }
+
+    @Test
+    void emptyTensorsTakeAPlaceAndNoRead() {
+        LoadPlan plan = LoadPlanner.plan(List.of(wanted(8, 0), wanted(8, 0)), limits(64, CHUNK));
+        assertEquals(1, plan.slabs().size());
+        assertEquals(0, plan.slabs().getFirst().bytes());
+        assertEquals(0, plan.slabs().getFirst().allocationBytes());
+        assertEquals(2, plan.slabs().getFirst().placements().size());
+        assertEquals(List.of(), plan.slabs().getFirst().chunks());
+        assertEquals(new LoadPlan(List.of(), 0, 0), LoadPlanner.plan(List.of(), limits(64, CHUNK)));
+    }
+
+    @Test
+    void tensorLargerThanASlabGetsOneOfExactlyItsSize() {
+        LoadPlan plan = LoadPlanner.plan(
+                List.of(wanted(0, 10), wanted(10, 101), wanted(111, 10)), limits(100, CHUNK));
+        assertEquals(List.of(10L, 101L, 10L), plan.slabs().stream().map(SlabLayout::bytes).toList());
+    }
+
+    @Test
+    void plansTooLargeToBeHeldAreRefusedBeforeTheyAreMade() {
+        Wanted half = new Wanted(0, 0, 0, 1L << 62, 1);
+        PlanLimits limits = limits(1 << 20, PlanLimits.MAX_CHUNK_BYTES);
+        assertEquals("4611686018427387904 bytes in chunks of 67108864: expected at most 2097152 chunks, "
+                + "found 68719476736", assertThrows(IllegalArgumentException.class,
+                () -> LoadPlanner.plan(List.of(half), limits)).getMessage());
+        assertEquals("long overflow", assertThrows(ArithmeticException.class,
+                () -> LoadPlanner.plan(List.of(half, half), limits)).getMessage());
+        PlanLimits small = limits(1 << 20, CHUNK);
+        assertEquals("8589938688 bytes in chunks of 4096: expected at most 2097152 chunks, found 2097153",
+                assertThrows(IllegalArgumentException.class,
+                        () -> LoadPlanner.plan(List.of(wanted(0, (2097152 + 1) * CHUNK)), small)).getMessage());
+    }
+
+    private interface Property {
+        void holds(List<Wanted> wanted, PlanLimits limits, String seed);
+    }
+
+    /// Prints the seed with what failed.
+    private static void overRandomInput(Property property) {
+        long base = Long.getLong("instanttensor.test.seed", 20_251);
+        for (int i = 0; i < PLANS; i++) {
+            long seed = base + i;
+            Random random = new Random(seed);
+            int world = random.nextInt(3) == 0 ? 1 + random.nextInt(5) : 1;
+            PlanLimits limits = new PlanLimits(1 + random.nextInt(400_000),
+                    PlanLimits.MIN_CHUNK_BYTES << random.nextInt(7),
+                    new PlanLimits.Share(random.nextInt(world), world));
+            property.holds(randomWanted(random), limits, "-Dinstanttensor.test.seed=" + seed);
+        }
+    }
+
+    private static List<Wanted> randomWanted(Random random) {
+        List<Wanted> wanted = new ArrayList<>();
+        int files = 1 + random.nextInt(3);
+        for (int file = 0; file < files; file++) {
+            long offset = random.nextInt(10_000);
+            for (int tensor = 0; tensor < random.nextInt(20); tensor++) {
+                long bytes = switch (random.nextInt(4)) {
+                    case 0 -> 0;
+                    case 1 -> random.nextInt(300_000);
+                    default -> random.nextInt(5_000);
+                };
+                wanted.add(new Wanted(wanted.size(), file, offset, bytes, 1 << random.nextInt(4)));
+                offset += bytes + switch (random.nextInt(4)) {
+                    case 0 -> random.nextInt(200_000);
+                    case 1 -> (64 << 10) - 1 + random.nextInt(2);
+                    default -> 0;
+                };
+            }
+        }
+        return wanted;
+    }
+
+    private static void requireExactCover(SlabLayout slab, PlanLimits.Share share, String seed) {
+        // For every byte of the slab where in which file it comes from, as the placements and as the chunks say.
+        long[] expected = new long[Math.toIntExact(slab.allocationBytes())];
+        long[] found = new long[expected.length];
+        Arrays.fill(expected, -1);
+        Arrays.fill(found, -1);
+        long part = share.partBytes(slab.bytes());
+        for (Placement placement : slab.placements()) {
+            Wanted wanted = placement.wanted();
+            for (long i = 0; i < wanted.bytes(); i++) {
+                long at = placement.slabOffset() + i;
+                if (at >= part * share.rank() && at < part * (share.rank() + 1)) {
+                    expected[Math.toIntExact(at)] = source(wanted.file(), wanted.fileOffset() + i);
+                }
+            }
+        }
+        for (Chunk chunk : slab.chunks()) {
+            assertEquals(slab.index(), chunk.slab(), seed);
+            for (Segment segment : chunk.segments()) {
+                for (long i = 0; i < segment.bytes(); i++) {
+                    int at = Math.toIntExact(segment.slabOffset() + i);
+                    assertEquals(-1, found[at], seed);
+                    found[at] = source(chunk.file(), chunk.fileOffset() + segment.chunkOffset() + i);
+                }
+            }
+        }
+        assertTrue(Arrays.equals(expected, found), seed);
+    }
+
+    private static long source(int file, long offset) {
+        return file * (1L << 40) + offset;
+    }
+
+    private static void requireGapsBelowLimit(Chunk chunk, String seed) {
+        long end = 0;
+        for (Segment segment : chunk.segments()) {
+            assertTrue(segment.chunkOffset() - end < PlanLimits.GAP_BYTES, seed);
+            end = segment.chunkOffset() + segment.bytes();
+        }
+        assertEquals(0, chunk.segments().getFirst().chunkOffset(), seed);
+        assertEquals(end, chunk.bytes(), seed);
+    }
+
+    private static void requireNotJoinable(Chunk before, Chunk chunk, PlanLimits limits, String seed) {
+        if (before == null || before.file() != chunk.file()) {
+            return;
+        }
+        long gap = chunk.fileOffset() - before.fileOffset() - before.bytes();
+        boolean sameMultiple =
+                before.fileOffset() / limits.chunkBytes() == chunk.fileOffset() / limits.chunkBytes();
+        assertTrue(gap >= PlanLimits.GAP_BYTES || !sameMultiple, seed);
+    }
+
+    private static List<Placement> placements(LoadPlan plan) {
+        return plan.slabs().stream().flatMap(slab -> slab.placements().stream()).toList();
+    }
+
+    private static PlanLimits withRank(PlanLimits limits, int rank) {
+        return new PlanLimits(
+                limits.slabBytes(), limits.chunkBytes(), new PlanLimits.Share(rank, limits.share().world()));
+    }
+
+    private static PlanLimits limits(long slabBytes, long chunkBytes) {
+        return new PlanLimits(slabBytes, chunkBytes, PlanLimits.Share.ALL);
+    }
+
+    private static Wanted wanted(long fileOffset, long bytes) {
+        return new Wanted(0, 0, fileOffset, bytes, 1);
+    }
+}

@@ -1,0 +1,120 @@
+package io.instanttensor.read;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.file.FileException;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+class AccessChooserTest {
+    private static final int BYTES = 1 << 20;
+    private static final String NO_GDS =
+            "CUFILE: this engine stages through pinned memory and has no GPUDirect Storage";
+
+    private Path folder;
+
+    @AfterEach
+    void deleteFolder() throws IOException {
+        TestFolders.delete(folder);
+    }
+
+    @Test
+    void fileInMemoryIsReadThroughThePageCacheWhichItIs() throws IOException {
+        folder = TestFolders.inMemory();
+        assertEquals(new FileAccess(
+                FileAccess.Mode.BUFFERED, null, "the file system lies in memory", List.of(), 1), choose(List.of()));
+    }
+
+    @Test
+    void cachedFileIsReadThroughThePageCache() throws IOException {
+        folder = TestFolders.direct();
+        assertEquals(new FileAccess(
+                FileAccess.Mode.BUFFERED, null, "100 % of it in the page cache (cachestat)", List.of(), 1),
+                withMethod(choose(List.of()), 100));
+    }
+
+    @Test
+    void fileThatIsNotCachedIsReadPastThePageCache() throws IOException {
+        folder = TestFolders.direct();
+        try (CheckpointFile file = file()) {
+            PageCache.evict(file.path(), file.descriptor());
+            FileAccess access = withMethod(AccessChooser.choose(file, List.of()), 0);
+            assertEquals(new FileAccess(FileAccess.Mode.DIRECT, null, "0 % of it in the page cache (cachestat)",
+                    List.of(), access.alignmentBytes()), access);
+            assertTrue(access.alignmentBytes() >= 512, access.toString());
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AIO_BUFFERED", "URING_BUFFERED", "MMAP"})
+    void bufferedReadsAreHadForTheAsking(Backend backend) throws IOException {
+        folder = TestFolders.inMemory();
+        assertEquals(new FileAccess(FileAccess.Mode.BUFFERED, backend,
+                backend + " was asked for: pread through the page cache", List.of(), 1), choose(List.of(backend)));
+    }
+
+    @ParameterizedTest
+    @EnumSource(names = {"AIO", "URING"})
+    void directReadsAreHadForTheAskingThoughTheFileIsCached(Backend backend) throws IOException {
+        folder = TestFolders.direct();
+        FileAccess access = choose(List.of(backend));
+        assertEquals(new FileAccess(FileAccess.Mode.DIRECT, backend,
+                backend + " was asked for: pread past the page cache", List.of(), access.alignmentBytes()), access);
+    }
+
+    @Test
+    void candidatesThatCannotServeArePassedOverWithTheReason() throws IOException {
+        folder = TestFolders.inMemory();
+        assertEquals(new FileAccess(FileAccess.Mode.BUFFERED, Backend.MMAP,
+                "MMAP was asked for: pread through the page cache",
+                List.of(NO_GDS, "URING: the file system lies in memory"), 1),
+                choose(List.of(Backend.CUFILE, Backend.URING, Backend.MMAP)));
+    }
+
+    @Test
+    void firstCandidateThatCanServeIsTaken() throws IOException {
+        folder = TestFolders.direct();
+        FileAccess access = choose(List.of(Backend.CUFILE, Backend.AIO, Backend.MMAP));
+        assertEquals(Backend.AIO, access.backend());
+        assertEquals(List.of(NO_GDS), access.passedOver());
+    }
+
+    @Test
+    void noCandidateLeftIsAnErrorThatListsTheReasons() throws IOException {
+        folder = TestFolders.inMemory();
+        assertEquals(folder.resolve("model") + ": none of the backends asked for can read it: " + NO_GDS
+                + "; AIO: the file system lies in memory",
+                assertThrows(NoBackendException.class, () -> choose(List.of(Backend.CUFILE, Backend.AIO)))
+                        .getMessage());
+    }
+
+    private FileAccess choose(List<Backend> candidates) throws FileException {
+        try (CheckpointFile file = file()) {
+            return AccessChooser.choose(file, candidates);
+        }
+    }
+
+    private CheckpointFile file() throws FileException {
+        Path path = folder.resolve("model");
+        if (!Files.exists(path)) {
+            TestFolders.fill(path, BYTES);
+        }
+        return CheckpointFile.open(path);
+    }
+
+    /// Before Linux 6.5 another call answers; all else must be the same.
+    private static FileAccess withMethod(FileAccess access, int percent) {
+        assertTrue(access.reason().startsWith(percent + " % of it in the page cache ("), access.reason());
+        return new FileAccess(access.mode(), access.backend(), percent + " % of it in the page cache (cachestat)",
+                access.passedOver(), access.alignmentBytes());
+    }
+}

@@ -1,0 +1,160 @@
+package io.instanttensor.slab;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.instanttensor.device.ConsumerStream;
+import io.instanttensor.device.Device;
+import io.instanttensor.device.Fence;
+import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.plan.LoadPlanner;
+import io.instanttensor.plan.Placement;
+import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.SlabBudget;
+import io.instanttensor.plan.Wanted;
+import io.instanttensor.read.AccessChooser;
+import io.instanttensor.read.Backend;
+import io.instanttensor.read.ChunkReader;
+import io.instanttensor.stage.ReadPipeline;
+import io.instanttensor.stage.StageCounters;
+import io.instanttensor.stage.StagingPool;
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+
+/// A load of one file, put together by hand, on a device that the test opens and closes.
+///
+/// What takes longer than any load here can is a hang, and fails the test.
+public final class LoadRig implements AutoCloseable {
+    public static final long HANG_MILLIS = 20_000;
+    static final long KIB = 1 << 10;
+    static final long MIB = 1 << 20;
+
+    final SlabQueue queue;
+    final SlabPool pool;
+    final StageCounters counters = new StageCounters();
+    private final Device device;
+    private final Reclaimer reclaimer;
+    private final CheckpointFile file;
+    private final ReadPipeline pipeline;
+    private final LoadPlan plan;
+
+    /// What a load is made with; the `with` methods change one thing.
+    public record Setup(
+            Device device, StagingPool staging, Reclaimer reclaimer, Backend backend, long capBytes, long slabBytes,
+            long chunkBytes, int readers, int buffersPerReader) {
+        /// Four readers, a budget of four slabs.
+        public static Setup of(Device device, StagingPool staging, Reclaimer reclaimer, long slabBytes) {
+            return new Setup(device, staging, reclaimer, Backend.MMAP, 4 * slabBytes, slabBytes, 16 * KIB, 4, 2);
+        }
+
+        Setup withCap(long bytes) {
+            return new Setup(device, staging, reclaimer, backend, bytes, slabBytes, chunkBytes, readers,
+                    buffersPerReader);
+        }
+
+        Setup withReaders(int count, int buffers) {
+            return new Setup(device, staging, reclaimer, backend, capBytes, slabBytes, chunkBytes, count, buffers);
+        }
+
+        Setup withChunks(long bytes) {
+            return new Setup(device, staging, reclaimer, backend, capBytes, slabBytes, bytes, readers,
+                    buffersPerReader);
+        }
+
+        Setup withBackend(Backend asked) {
+            return new Setup(device, staging, reclaimer, asked, capBytes, slabBytes, chunkBytes, readers,
+                    buffersPerReader);
+        }
+
+        /// Starts loading tensors that lie one behind the other.
+        public LoadRig load(Path path, long... tensorBytes) throws IOException {
+            List<Wanted> wanted = new ArrayList<>();
+            long offset = 0;
+            for (long bytes : tensorBytes) {
+                wanted.add(new Wanted(wanted.size(), 0, offset, bytes, 1));
+                offset += bytes;
+            }
+            return new LoadRig(this, path, wanted);
+        }
+    }
+
+    private LoadRig(Setup setup, Path path, List<Wanted> wanted) throws IOException {
+        this.device = setup.device();
+        this.reclaimer = setup.reclaimer();
+        this.file = CheckpointFile.open(path);
+        this.plan = LoadPlanner.plan(
+                wanted, new PlanLimits(setup.slabBytes(), setup.chunkBytes(), PlanLimits.Share.ALL));
+        SlabBudget budget = new SlabBudget(setup.capBytes(), setup.slabBytes());
+        this.pool = new SlabPool(device, budget, setup.readers(), plan.slabs().size() > 1);
+        this.queue = new SlabQueue(plan, device, pool, reclaimer);
+        ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of(setup.backend())));
+        this.pipeline = new ReadPipeline(plan, List.of(reader), queue, device, setup.staging(), counters,
+                new ReadPipeline.Settings(setup.readers(), setup.buffersPerReader(), setup.chunkBytes()));
+        pipeline.start();
+    }
+
+    /// The next slab; null after the last.
+    public Slab take() throws InterruptedException {
+        long deadline = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(HANG_MILLIS);
+        while (!queue.exhausted()) {
+            Slab slab = poll(100);
+            if (slab != null) {
+                return slab;
+            }
+            assertTrue(System.nanoTime() < deadline, "the load hangs");
+        }
+        return null;
+    }
+
+    Slab poll(long timeoutMillis) throws InterruptedException {
+        Slab slab = null;
+        try (Device.Scope _ = device.enter()) {
+            slab = queue.take(device.consumerStream(0), timeoutMillis);
+            return slab;
+        } catch (RuntimeException e) {
+            if (slab != null) {
+                slab.close();
+            }
+            throw e;
+        }
+    }
+
+    /// Waits for the bytes as the caller's stream would, and compares each tensor with the file.
+    void requireRight(Slab slab, byte[] content) {
+        try (Device.Scope _ = device.enter();
+                Fence arrived = device.newFence()) {
+            ConsumerStream stream = device.consumerStream(0);
+            stream.record(arrived);
+            arrived.await();
+        }
+        for (Placement placement : slab.layout().placements()) {
+            Wanted wanted = placement.wanted();
+            if (wanted.bytes() > 0) {
+                // The stub's device memory is host memory.
+                MemorySegment found = MemorySegment.ofAddress(slab.address() + placement.slabOffset())
+                        .reinterpret(wanted.bytes());
+                MemorySegment expected = MemorySegment.ofArray(content).asSlice(wanted.fileOffset(), wanted.bytes());
+                assertEquals(-1, expected.mismatch(found), "tensor " + wanted.tensor() + " differs at");
+            }
+        }
+    }
+
+    /// Ends the load, and waits until nothing of it is left but what was handed out.
+    @Override
+    public void close() throws InterruptedException {
+        pipeline.stop();
+        queue.stop();
+        assertTrue(pipeline.awaitDrained(HANG_MILLIS, TimeUnit.MILLISECONDS), "the readers hang");
+        try {
+            queue.settleIfOver();
+        } finally {
+            assertTrue(reclaimer.awaitIdle(HANG_MILLIS), "the reclaimer hangs");
+            file.close();
+        }
+    }
+}
