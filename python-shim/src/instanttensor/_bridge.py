@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import ctypes
 import threading
+import time
 import weakref
 from itertools import starmap
 from typing import Any, Protocol
@@ -78,9 +79,22 @@ class Engine(Protocol):
 
 _engine: Engine | None = None
 _starting = threading.Lock()
+_ending = False
+_FOR_EVER_S = 3600.0
 # Everything of Java's that Python refers to, by the Python object that does: for a forked child, and
 # for the end of the process.
 _owners: weakref.WeakSet[JavaOwner] = weakref.WeakSet()
+
+
+class _LeftBehind:
+    """Stands in a forked child for what is Java's: whoever calls it is told."""
+
+    def __getattr__(self, name: str) -> Any:
+        _jvm.require_own_process()
+        raise AttributeError(name)
+
+
+LEFT_BEHIND = _LeftBehind()
 
 
 class JavaOwner:
@@ -161,6 +175,7 @@ def call(function: Any, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Exception as error:
+        _stay_if_ending()
         reraise(engine(), error)
 
 
@@ -173,15 +188,30 @@ def keep(results: list[Any], function: Any, *arguments: Any) -> None:
     try:
         results.extend(starmap(function, (arguments,)))
     except Exception as error:
+        _stay_if_ending()
         reraise(engine(), error)
 
 
 def _close_all() -> None:
+    global _ending
     if _jvm.in_forked_child():
         return
+    _ending = True
     for owner in list(_owners):
-        with contextlib.suppress(Exception):
-            owner.close()
+        # The owner itself stays as it is: a daemon thread may be using it.
+        java = owner.java
+        if java is not None:
+            with contextlib.suppress(Exception):
+                java.close()
+
+
+def _stay_if_ending() -> None:
+    """Holds a daemon thread whose load was closed because the process ends.
+
+    Python stops such threads wherever they are; an error of ours would only be printed.
+    """
+    while _ending and threading.current_thread() is not threading.main_thread():
+        time.sleep(_FOR_EVER_S)
 
 
 def _disown(table: int) -> None:
@@ -199,3 +229,4 @@ def _disown(table: int) -> None:
         if owner.java is not None:
             # One reference too many, so that jep never tells Java to drop it.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner.java))
+            owner.java = LEFT_BEHIND

@@ -354,7 +354,7 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         if load in self._loads:
             self._loads.remove(load)
         java = load.java
-        if java is not None:
+        if java is not None and java is not _bridge.LEFT_BEHIND:
             self._totals.add(java)
             load.close()
             if _stats.debug_enabled() and self.java is not None:

@@ -1,26 +1,26 @@
 package io.instanttensor.bridge;
 
-import static java.lang.foreign.ValueLayout.JAVA_INT;
-
 import io.instanttensor.dlpack.ManagedTensors;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.Posix;
 import java.io.IOException;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 
-/// A load for nobody, of a file that exists in memory only, so that the first real one meets a JVM that
+/// A load for nobody, of files that exist in memory only, so that the first real one meets a JVM that
 /// has done it all before: a cold load takes a quarter of a second, whatever it loads.
 ///
 /// It runs on a thread of its own while jep is being attached.
 final class Rehearsal {
-    /// As many as it takes for the compiler to look at what is done for every tensor.
-    private static final int TENSORS = 512;
+    /// Several, since headers of several files are read at once.
+    private static final int FILES = 2;
+    /// As many in each as it takes for the compiler to look at what is done for every tensor.
+    private static final int TENSORS = 256;
     private static final int TENSOR_BYTES = 8;
     private static final long TIMEOUT_MILLIS = 10_000;
 
@@ -42,19 +42,22 @@ final class Rehearsal {
 
     /// What fails here is told by the first real load, to somebody who wants to know.
     private static void run() {
+        int[] descriptors = new int[FILES];
+        int made = 0;
         try {
-            int fd = file();
-            try {
-                load(Path.of("/proc/self/fd/" + fd));
-            } finally {
-                Posix.close(fd);
+            while (made < FILES) {
+                descriptors[made] = file();
+                made++;
             }
+            load(IntStream.of(descriptors).mapToObj(fd -> "/proc/self/fd/" + fd).collect(Collectors.joining("\0")));
         } catch (Exception | LinkageError e) {
             System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, "no rehearsal", e);
+        } finally {
+            IntStream.of(descriptors).limit(made).forEach(Posix::close);
         }
     }
 
-    /// The file, as a descriptor that the caller closes.
+    /// One of them, as a descriptor that the caller closes.
     static int file() throws IOException, ErrnoException {
         StringBuilder header = new StringBuilder("{\"__metadata__\":{\"format\":\"pt\"}");
         for (int i = 0; i < TENSORS; i++) {
@@ -77,20 +80,15 @@ final class Rehearsal {
         }
     }
 
-    private static void load(Path file) throws Exception {
-        PythonCheckpoint checkpoint = PythonBridge.open(file.toString(), "", null).await(TIMEOUT_MILLIS);
+    private static void load(String paths) throws Exception {
+        PythonCheckpoint checkpoint = PythonBridge.open(paths, "", null).await(TIMEOUT_MILLIS);
         if (checkpoint == null) {
             return;
         }
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment tensors = arena.allocate(JAVA_INT, TENSORS);
-            for (int i = 0; i < TENSORS; i++) {
-                tensors.setAtIndex(JAVA_INT, i, i);
-            }
+        try {
             checkpoint.metadata(0);
             checkpoint.access();
-            PythonLoad load = checkpoint.load(
-                    tensors.address(), TENSORS, PythonBridge.options(-1, 0, 0, 0, 0, 0, 0, 1));
+            PythonLoad load = checkpoint.loadAll(PythonBridge.options(-1, 0, 0, 0, 0, 0, 0, 1));
             try {
                 long managed = load.poll(0, TIMEOUT_MILLIS);
                 if (managed > 0) {

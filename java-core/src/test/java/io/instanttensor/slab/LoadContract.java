@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceMemory;
 import io.instanttensor.file.FileException;
 import io.instanttensor.read.Backend;
 import io.instanttensor.read.TestFolders;
@@ -165,6 +166,29 @@ abstract class LoadContract {
                     slab.close();
                 }
             }
+        }
+    }
+
+    @Test
+    void memoryOfTheCallersIsFilledAndStaysTheirs() throws Exception {
+        byte[] content = content(3 * 50 * KIB);
+        slowDownCopies(500);
+        List<DeviceMemory> owned = new ArrayList<>();
+        try (Device.Scope _ = device.enter()) {
+            for (int i = 0; i < 3; i++) {
+                owned.add(device.allocate(50 * KIB));
+            }
+            List<DeviceMemory> borrowed = owned.stream()
+                    .map(memory -> device.borrow(memory.address(), memory.bytes()))
+                    .toList();
+            try (LoadRig load = slabsOf(1).loadInto(borrowed, path)) {
+                for (Slab slab = load.take(); slab != null; slab = load.take()) {
+                    assertEquals(owned.get(slab.layout().index()).address(), slab.address());
+                    load.requireRight(slab, content);
+                    slab.close();
+                }
+            }
+            owned.forEach(DeviceMemory::close);
         }
     }
 

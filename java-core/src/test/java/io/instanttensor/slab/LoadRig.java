@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.instanttensor.device.ConsumerStream;
 import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceMemory;
 import io.instanttensor.device.Fence;
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.plan.LoadPlan;
@@ -73,25 +74,37 @@ public final class LoadRig implements AutoCloseable {
 
         /// Starts loading tensors that lie one behind the other.
         public LoadRig load(Path path, long... tensorBytes) throws IOException {
+            return new LoadRig(this, path, ranges(tensorBytes), List.of());
+        }
+
+        /// The same, each to memory of its own that the caller keeps.
+        LoadRig loadInto(List<DeviceMemory> targets, Path path) throws IOException {
+            return new LoadRig(this, path,
+                    ranges(targets.stream().mapToLong(DeviceMemory::bytes).toArray()), targets);
+        }
+
+        private static List<Wanted> ranges(long... tensorBytes) {
             List<Wanted> wanted = new ArrayList<>();
             long offset = 0;
             for (long bytes : tensorBytes) {
                 wanted.add(new Wanted(wanted.size(), 0, offset, bytes, 1));
                 offset += bytes;
             }
-            return new LoadRig(this, path, wanted);
+            return wanted;
         }
     }
 
-    private LoadRig(Setup setup, Path path, List<Wanted> wanted) throws IOException {
+    private LoadRig(Setup setup, Path path, List<Wanted> wanted, List<DeviceMemory> targets) throws IOException {
         this.device = setup.device();
         this.reclaimer = setup.reclaimer();
         this.file = CheckpointFile.open(path);
         this.plan = LoadPlanner.plan(
-                wanted, new PlanLimits(setup.slabBytes(), setup.chunkBytes(), PlanLimits.Share.ALL));
+                wanted, new PlanLimits(targets.isEmpty() ? setup.slabBytes() : 1, setup.chunkBytes(), PlanLimits.Share.ALL));
         SlabBudget budget = new SlabBudget(setup.capBytes(), setup.slabBytes());
         this.pool = new SlabPool(device, budget, setup.readers(), plan.slabs().size() > 1);
-        this.queue = new SlabQueue(plan, device, pool, reclaimer);
+        MemorySource source = targets.isEmpty()
+                ? pool : new GivenMemory(device, targets, setup.readers(), device.consumerStream(0));
+        this.queue = new SlabQueue(plan, device, source, reclaimer);
         ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of(setup.backend())));
         this.pipeline = new ReadPipeline(plan, List.of(reader), queue, device, setup.staging(), counters,
                 new ReadPipeline.Settings(setup.readers(), setup.buffersPerReader(), setup.chunkBytes()));

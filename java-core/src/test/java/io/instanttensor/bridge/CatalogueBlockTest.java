@@ -1,0 +1,52 @@
+package io.instanttensor.bridge;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import io.instanttensor.header.Catalogue;
+import io.instanttensor.header.DType;
+import io.instanttensor.header.Shape;
+import io.instanttensor.header.TensorEntry;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Map;
+import org.junit.jupiter.api.Test;
+
+class CatalogueBlockTest {
+    @Test
+    void columnsThenShapesThenNames() {
+        CatalogueBlock block = CatalogueBlock.of(new Catalogue(List.of(), List.of(
+                new Catalogue.Located(0, new TensorEntry("wé", DType.BF16, Shape.of(2, 3), 100, 12)),
+                new Catalogue.Located(1, new TensorEntry("", DType.U64, Shape.of(), 80, 8)),
+                new Catalogue.Located(1, new TensorEntry("s", DType.F32, Shape.of(2, 3), 112, 24)),
+                new Catalogue.Located(1, new TensorEntry("a𝄞", DType.BOOL, Shape.of(7, 0, -1), 88, 0))), Map.of()));
+        byte[] names = "wésa𝄞".getBytes(StandardCharsets.UTF_8);
+        long[] words = {
+            4, 3, 5, names.length,
+            DType.BF16.ordinal(), DType.U64.ordinal(), DType.F32.ordinal(), DType.BOOL.ordinal(),
+            12, 8, 24, 0,
+            0, 1, 0, 2,
+            2, 0, 1, 2,
+            2, 0, 3,
+            2, 3, 7, 0, -1
+        };
+        assertEquals(words.length * 8L + names.length, block.bytes());
+        MemorySegment found = MemorySegment.ofAddress(block.address()).reinterpret(block.bytes());
+        assertEquals(0, found.address() % 8);
+        assertArrayEquals(words, found.asSlice(0, words.length * 8L).toArray(ValueLayout.JAVA_LONG));
+        assertArrayEquals(names, found.asSlice(words.length * 8L).toArray(ValueLayout.JAVA_BYTE));
+        block.free();
+        block.free();
+    }
+
+    @Test
+    void emptyCatalogueIsFourWords() {
+        CatalogueBlock block = CatalogueBlock.of(new Catalogue(List.of(), List.of(), Map.of()));
+        assertEquals(32, block.bytes());
+        assertArrayEquals(new long[4], MemorySegment.ofAddress(block.address()).reinterpret(32)
+                .toArray(ValueLayout.JAVA_LONG));
+        block.free();
+    }
+}

@@ -1,0 +1,272 @@
+"""What each rank does in test_ranks.py: the cases, and the worlds that run them.
+
+A world is started once and goes through all of its cases, since starting ranks takes longer than
+anything they do. A case answers a text, which the test compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from instanttensor import safe_open
+from safetensors.torch import load_file, save_file
+
+# No collective waits longer for a rank that does not come: a hang fails instead.
+PATIENCE_S = 60
+KIB = 1 << 10
+
+Case = Callable[[Path, int, int], str]
+CASES: dict[str, Case] = {}
+
+
+def case(function: Case) -> Case:
+    CASES[function.__name__] = function
+    return function
+
+
+def write_checkpoints(folder: Path) -> None:
+    """All files of the cases, before any rank starts."""
+    torch.manual_seed(5)
+    plain: dict[str, torch.Tensor] = {}
+    for n in range(20):
+        plain[f"f32.{n:02}"] = torch.randn(257 + 100 * n)
+        plain[f"bf16.{n:02}"] = torch.randn(33, 7 + n).to(torch.bfloat16)
+        plain[f"i16.{n:02}"] = torch.randint(-999, 999, (n, 13), dtype=torch.int16)
+        plain[f"f8.{n:02}"] = torch.randn(31 + n).to(torch.float8_e4m3fn)
+        plain[f"bool.{n:02}"] = torch.randint(0, 2, (3, n + 1), dtype=torch.bool)
+    plain["scalar"] = torch.tensor(7.5)
+    plain["empty"] = torch.empty(0, 4)
+    save_file(plain, folder / "plain.safetensors")
+    save_file({"only": torch.tensor([3], dtype=torch.uint8)}, folder / "tiny.safetensors")
+    save_file({"nothing": torch.empty(0)}, folder / "empty.safetensors")
+    save_file({f"t{n}": torch.full((50_000,), float(n)) for n in range(40)}, folder / "long.safetensors")
+    unaligned(folder / "unaligned.safetensors")
+
+
+def unaligned(path: Path) -> None:
+    """Data that starts at an odd offset, and tensors that are not aligned to their elements."""
+    header: dict[str, Any] = {}
+    data = b""
+    for n in range(9):
+        for dtype, size in (("U8", 1), ("F32", 4), ("I64", 8)):
+            count = 3 + n
+            values = np.arange(n, n + count).astype({"U8": "u1", "F32": "<f4", "I64": "<i8"}[dtype]).tobytes()
+            assert len(values) == count * size
+            header[f"{dtype}.{n}"] = {
+                "dtype": dtype, "shape": [count], "data_offsets": [len(data), len(data) + len(values)]
+            }  # fmt: skip
+            data += values
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (1 - len(text) % 2)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def digest(tensors: dict[str, Any]) -> str:
+    """Of names, types, shapes and bytes; the same for torch and numpy."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        if isinstance(tensor, np.ndarray):
+            tensor = np.ascontiguousarray(tensor)
+            size, data = tensor.itemsize, tensor.tobytes()
+        else:
+            size, data = tensor.element_size(), tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        found.update(f"{name} {size} {tuple(tensor.shape)}".encode() + data)
+    return found.hexdigest()
+
+
+def expected(path: Path) -> str:
+    return digest(load_file(path))
+
+
+def same(path: Path, group: Any = None, framework: str = "pt", **options: Any) -> str:
+    with safe_open(path, framework, process_group=group or dist.group.WORLD, **options) as f:
+        tensors = dict(f.tensors())
+        read = f.stats()["read_bytes"]
+    whole = sum(tensor.nbytes for tensor in tensors.values())
+    if dist.get_world_size(group) > 1 and whole > 64 * KIB and read > 0.8 * whole:
+        return f"read {read} of {whole} bytes: not a part"
+    del f
+    return "same" if digest(tensors) == expected(path) else "different"
+
+
+def error(action: Callable[[], Any]) -> str:
+    """The type of what an action raises, and its text."""
+    try:
+        action()
+    except Exception as e:
+        return f"{type(e).__name__}: {e}"
+    return "no error"
+
+
+@case
+def torch_copies(folder: Path, rank: int, world: int) -> str:
+    return same(folder / "plain.safetensors", copy=True)
+
+
+@case
+def torch_views(folder: Path, rank: int, world: int) -> str:
+    return same(folder / "plain.safetensors", copy=False, buffer_size=16 * KIB)
+
+
+@case
+def numpy_copies(folder: Path, rank: int, world: int) -> str:
+    return same(folder / "long.safetensors", framework="np", copy=True, buffer_size=900 * KIB)
+
+
+@case
+def numpy_views(folder: Path, rank: int, world: int) -> str:
+    return same(folder / "long.safetensors", framework="np", copy=False, buffer_size=900 * KIB)
+
+
+@case
+def not_aligned(folder: Path, rank: int, world: int) -> str:
+    path = folder / "unaligned.safetensors"
+    return same(path) + " " + same(path, copy=False) + " " + same(path, framework="np", buffer_size=100)
+
+
+@case
+def smaller_than_the_world(folder: Path, rank: int, world: int) -> str:
+    return same(folder / "tiny.safetensors") + " " + same(folder / "empty.safetensors", copy=False)
+
+
+@case
+def twice_from_one_file(folder: Path, rank: int, world: int) -> str:
+    path = folder / "plain.safetensors"
+    with safe_open(path, "pt", process_group=dist.group.WORLD, copy=False) as f:
+        first, second = dict(f.tensors()), dict(f.tensors())
+    return " ".join("same" if digest(each) == expected(path) else "different" for each in (first, second))
+
+
+@case
+def some_of_them(folder: Path, rank: int, world: int) -> str:
+    path = folder / "plain.safetensors"
+    with safe_open(path, "pt", process_group=dist.group.WORLD, tensor_filter=["f8.*", "i16.0?"]) as f:
+        tensors = dict(f.tensors())
+    wanted = {n: t for n, t in load_file(path).items() if n.startswith("f8.") or n.startswith("i16.0")}
+    return "same" if digest(tensors) == digest(wanted) else "different"
+
+
+@case
+def one_name_at_a_time_is_local(folder: Path, rank: int, world: int) -> str:
+    path = folder / "plain.safetensors"
+    with safe_open(path, "pt", process_group=dist.group.WORLD) as f:
+        dist.barrier()
+        if rank == 0:
+            mine = {name: f.get_tensor(name) for name in f.keys()}
+            rows = f.get_slice("bf16.05")[2:4]
+            return "same" if digest(mine) == expected(path) and rows.shape == (2, 12) else "different"
+    return "same"
+
+
+@case
+def a_group_of_some(folder: Path, rank: int, world: int) -> str:
+    members = [0, world - 1] if world > 2 else [1]
+    group = dist.new_group(members)
+    if rank not in members:
+        return "same"
+    return same(folder / "plain.safetensors", group)
+
+
+@case
+def a_group_of_one(folder: Path, rank: int, world: int) -> str:
+    groups = [dist.new_group([member]) for member in range(world)]
+    return same(folder / "long.safetensors", groups[rank], buffer_size=900 * KIB)
+
+
+@case
+def different_files(folder: Path, rank: int, world: int) -> str:
+    path = folder / ("plain.safetensors" if rank == 0 else "long.safetensors")
+    with safe_open(path, "pt", process_group=dist.group.WORLD) as f:
+        return error(lambda: list(f.tensors()))
+
+
+@case
+def different_filters(folder: Path, rank: int, world: int) -> str:
+    with safe_open(
+        folder / "plain.safetensors", "pt", process_group=dist.group.WORLD, tensor_filter=[f"f32.0{rank}"]
+    ) as f:
+        return error(lambda: list(f.tensors()))
+
+
+@case
+def missing_on_the_last(folder: Path, rank: int, world: int) -> str:
+    path = folder / ("plain.safetensors" if rank < world - 1 else "missing.safetensors")
+    return error(lambda: safe_open(path, "pt", process_group=dist.group.WORLD))
+
+
+@case
+def cut_on_one_before_the_load(folder: Path, rank: int, world: int) -> str:
+    return cut(folder, rank, after=0)
+
+
+@case
+def cut_on_one_in_the_middle(folder: Path, rank: int, world: int) -> str:
+    return cut(folder, rank, after=5)
+
+
+def cut(folder: Path, rank: int, after: int) -> str:
+    """Truncates this rank's own copy of the file, if it is rank 1."""
+    path = folder / f"cut.{rank}.{after}.safetensors"
+    path.write_bytes((folder / "long.safetensors").read_bytes())
+    with safe_open(path, "pt", process_group=dist.group.WORLD, copy=False, buffer_size=900 * KIB) as f:
+        generator = f.tensors()
+        for _ in range(after):
+            next(generator)
+        dist.barrier()
+        if rank == 1:
+            os.truncate(path, 1 << 20)
+        dist.barrier()
+        text = error(lambda: list(generator))
+    # Afterwards all goes on working.
+    return f"{text.replace(str(path), 'FILE')} / {same(folder / 'plain.safetensors')}"
+
+
+@case
+def closed_by_all(folder: Path, rank: int, world: int) -> str:
+    f = safe_open(folder / "long.safetensors", "pt", process_group=dist.group.WORLD, buffer_size=900 * KIB)
+    generator = f.tensors()
+    next(generator)
+    f.close()
+    return error(lambda: next(generator))
+
+
+@case
+def nothing_is_left(folder: Path, rank: int, world: int) -> str:
+    import gc
+
+    from instanttensor import _bridge
+
+    gc.collect()
+    deadline = time.monotonic() + PATIENCE_S
+    while (live := _bridge.engine().liveExports()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return f"{live} slabs"
+
+
+def live_in(rank: int, world: int, folder: str) -> None:
+    """A rank's life: the cases one after the other, and what came of them in a file."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world,
+        timeout=timedelta(seconds=PATIENCE_S),
+    )  # fmt: skip
+    answers = {}
+    for name, function in CASES.items():
+        try:
+            answers[name] = function(Path(folder), rank, world)
+        except Exception:
+            answers[name] = traceback.format_exc()
+        Path(folder, f"answers.{rank}.json").write_text(json.dumps(answers))
+        dist.barrier()
+    dist.destroy_process_group()
