@@ -23,8 +23,9 @@ settings.load_profile("here")
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own INSTANTTENSOR_ variables would change what is tested; not those that say where Java is."""
+    kept = ("INSTANTTENSOR_JAVA", "INSTANTTENSOR_ENGINE", "INSTANTTENSOR_TEST")
     for name in os.environ:
-        if name.startswith("INSTANTTENSOR_") and not name.startswith(("INSTANTTENSOR_JAVA", "INSTANTTENSOR_ENGINE", "INSTANTTENSOR_TEST")):
+        if name.startswith("INSTANTTENSOR_") and not name.startswith(kept):
             monkeypatch.delenv(name)
 
 

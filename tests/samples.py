@@ -113,14 +113,14 @@ def threads() -> list[str]:
     return sorted(names)
 
 
-def run(script: str, *arguments: str, **environment: str) -> str:
+def run(script: str, *arguments: str, patience: float = 120, **environment: str) -> str:
     """What a script prints in a Python of its own; it has to end well, and to leave standard error empty."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr

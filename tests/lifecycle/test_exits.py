@@ -68,7 +68,7 @@ def test_with_a_load_under_way(large: Path, end: str) -> None:
 
 @pytest.mark.parametrize("end", ["the end of the script", "an exception", "sys.exit"])
 def test_with_daemon_threads_that_load(large: Path, end: str) -> None:
-    for _ in range(4):
+    for _ in range(2):
         ends(ITERATING_DAEMON, end, large)
 
 

@@ -224,9 +224,9 @@ def test_among_many_files_the_first_bad_one_in_order_is_named(tmp_path: Path) ->
         ('{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}', b"1"),
         ('{"a":{"dtype":"F32","shape":[0,7],"data_offsets":[0,0]}}', b""),
         ('{"a":{"dtype":"F32","shape":[0,9223372036854775808],"data_offsets":[0,0]}}', b""),
-        ('{"b":{"dtype":"U8","shape":[],"data_offsets":[1,2]},"a":{"dtype":"I8","shape":[],"data_offsets":[0,1]}}', b"12"),
+        (js(b=entry("U8", (), (1, 2)), a=entry("I8", (), (0, 1))), b"12"),
         # The last entry of a name counts, and the offsets are checked after that.
-        ('{"a":{"dtype":"F64","shape":[9],"data_offsets":[7,9]},"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}', b"1"),
+        (js(a=entry("F64", (9,), (7, 9)))[:-1] + "," + js(a=entry("U8", (), (0, 1)))[1:], b"1"),
         ('{"\\u0000":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"1"),
     ],
 )  # fmt: skip

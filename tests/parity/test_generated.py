@@ -45,7 +45,7 @@ OPTIONS = st.fixed_dictionaries(
     {},
     optional={
         "buffer_size": st.sampled_from([1, 7, 64, 4096, 1 << 30]),
-        "chunk_size": st.sampled_from([1, 4096, 10_000, 64 << 20]),
+        "chunk_size": st.sampled_from([1, 4096, 10_000, 1 << 20]),
         "concurrency": st.sampled_from([0, 1, 2, 5]),
         "io_depth": st.sampled_from([1, 2, 7]),
         "copy": st.booleans(),

@@ -13,6 +13,7 @@ from ._errors import SafetensorError
 _WORD = 8
 _HEADER_WORDS = 4
 _COLUMNS = 4
+_UNSIGNED = (1 << 64) - 1
 
 
 class Catalogue:
@@ -48,7 +49,8 @@ class Catalogue:
         words = view[_HEADER_WORDS * _WORD : end].cast("q").tolist()
         ordinals, sizes, shape_numbers, lengths = (words[i * tensors : (i + 1) * tensors] for i in range(_COLUMNS))
         ranks = words[_COLUMNS * tensors : _COLUMNS * tensors + shapes]
-        flat = words[_COLUMNS * tensors + shapes :]
+        # Beside a zero, a dimension can be 2**63 and more.
+        flat = [dim & _UNSIGNED for dim in words[_COLUMNS * tensors + shapes :]]
         text = block[end : end + name_bytes].decode()
         different = [tuple(flat[stop - n : stop]) for stop, n in zip(accumulate(ranks), ranks, strict=True)]
         stops = accumulate(lengths)

@@ -8,11 +8,12 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _dtypes
-from ._capsule import Exporter, capsule
+from ._capsule import Export, Exporter
 
 if TYPE_CHECKING:
     import torch
 
+_MAX_ORDINAL = 127
 TORCH_NAMES = ("pt", "torch", "pytorch")
 NUMPY_NAMES = ("np", "numpy")
 
@@ -37,7 +38,7 @@ class Framework(Protocol):
     def follow(self, stream: int) -> None:
         """Makes the current stream wait for what has been queued on another, given as a number."""
 
-    def wrap(self, managed: int) -> Any:
+    def wrap(self, export: Export) -> Any:
         """The bytes of an exported slab, as a flat array of uint8 that owns it."""
 
     def views(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int, count: int) -> Sequence[Any]:
@@ -98,8 +99,8 @@ class Torch:
         earlier = cuda.ExternalStream(stream, self._device) if stream else cuda.default_stream(self._device)
         cuda.current_stream(self._device).wait_stream(earlier)
 
-    def wrap(self, managed: int) -> Any:
-        return self._torch.from_dlpack(capsule(managed))  # type: ignore[attr-defined]  # public all the same
+    def wrap(self, export: Export) -> Any:
+        return export.hand_over(self._torch.from_dlpack)  # type: ignore[attr-defined]  # public all the same
 
     def as_torch(self, base: Any) -> torch.Tensor:
         found: torch.Tensor = base
@@ -160,8 +161,9 @@ class Numpy:
     def follow(self, stream: int) -> None:
         """The host has no streams."""
 
-    def wrap(self, managed: int) -> Any:
-        return self._numpy.from_dlpack(Exporter(managed))
+    def wrap(self, export: Export) -> Any:
+        address = export.address[0]
+        return export.hand_over(lambda capsule: self._numpy.from_dlpack(Exporter(capsule, address)))
 
     def as_torch(self, base: Any) -> torch.Tensor:
         import ctypes
@@ -226,8 +228,10 @@ def _torch_device(device: Any) -> torch.device:
     allowed = "'cpu', 'cuda', 'cuda:N', N or a torch.device of these"
     if isinstance(device, bool) or not isinstance(device, (int, str, torch.device)):
         raise TypeError(f"device: expected {allowed}, got {type(device).__name__}")
-    if isinstance(device, int) and device < 0:
-        raise ValueError(f"device={device}: expected {allowed}")
+    # torch keeps eight bits of an ordinal: 256 would quietly be 0.
+    ordinal = device if isinstance(device, int) else str(device).partition(":")[2] or "0"
+    if not str(ordinal).isdecimal() or int(ordinal) > _MAX_ORDINAL:
+        raise ValueError(f"device={device!r}: expected {allowed}")
     try:
         found = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     except RuntimeError:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from . import _bridge, _capsule
+from . import _bridge
 from ._bridge import JavaCheckpoint, JavaLoad, JavaOwner, call, keep
+from ._capsule import Export
 from ._catalogue import Catalogue
 from ._errors import SafetensorError
 from ._frameworks import Framework
@@ -56,23 +57,22 @@ class SlabLoad(JavaOwner):
             raise SafetensorError("File is closed")
         return java
 
-    def next_slab(self, stream: int, waiting: Callable[[int], None]) -> int:
-        """The address of the next slab's DLManagedTensor; EMPTY for a slab without bytes.
+    def next_slab(self, export: Export, stream: int, waiting: Callable[[int], None]) -> None:
+        """Waits for the next slab; `export` is left empty for one without bytes.
 
         `waiting` is called with the bytes read so far, while there is no slab yet.
         """
+        polled = export.address
         while True:
             java = self.alive()
-            polled: list[int] = []
-            try:
-                keep(polled, java.poll, stream, _bridge.WAIT_SLICE_MS)
-                waiting(java.stagedBytes())
-            except BaseException:
-                if polled and polled[0] > _bridge.EMPTY:
-                    _capsule.delete(polled[0])
-                raise
+            keep(polled, java.poll, stream, _bridge.WAIT_SLICE_MS)
             if polled[0] != _bridge.NOT_YET:
-                return polled[0]
+                break
+            polled.clear()
+            waiting(java.stagedBytes())
+        if polled[0] <= _bridge.EMPTY:
+            polled.clear()
+        waiting(java.stagedBytes())
 
 
 def start(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> SlabLoad:
@@ -131,7 +131,7 @@ def tensors(
     for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
         entries = list(islice(order, count))
         stream = framework.stream()
-        base = _next_base(load, stream, framework, group, waiting)
+        base = _next_base(load, slab_bytes, stream, framework, group, waiting)
         owned = copy and not (count == 1 and slab_bytes > cap_bytes)
         views = _views(framework, base, catalogue, entries)
         # The generator below holds the views; here nothing may, or the slab would not come back
@@ -149,22 +149,29 @@ def tensors(
 
 
 def _next_base(
-    load: SlabLoad, stream: int, framework: Framework, group: Group | None, waiting: Callable[[int], None]
+    load: SlabLoad,
+    slab_bytes: int,
+    stream: int,
+    framework: Framework,
+    group: Group | None,
+    waiting: Callable[[int], None],
 ) -> Any:
     """The bytes of the next slab, complete; None for one without any."""
-    if group is None:
-        managed = load.next_slab(stream, waiting)
-        return framework.wrap(managed) if managed != _bridge.EMPTY else None
-
-    def give_back(managed: int) -> None:
-        if managed != _bridge.EMPTY:
-            _capsule.delete(managed)
-
-    managed = group.together(lambda: load.next_slab(stream, waiting), "to load its part", give_back)
-    if managed == _bridge.EMPTY:
-        return None
-    base = framework.wrap(managed)
-    group.gather(framework.as_torch(base))
+    export = Export()
+    try:
+        if group is None:
+            load.next_slab(export, stream, waiting)
+        else:
+            group.together(lambda: load.next_slab(export, stream, waiting), "to load its part", lambda _: None)
+        if not export.address:
+            return None
+        base = framework.wrap(export)
+    finally:
+        export.give_back()
+    if group is not None:
+        group.gather(framework.as_torch(base))
+        # What fills up the last rank's part is nobody's.
+        base = base[:slab_bytes]
     return base
 
 
@@ -267,10 +274,22 @@ def read_into(
             load.close()
             if not load.drained(0):
                 # A read into this memory has not come back yet. It must not be used for anything else.
-                _undrained.append((load, [target for *_, target in targets]))
+                held = [target for *_, target in targets]
+                # Not even the end of the process frees it, which empties all lists.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
+                _undrained.append((load, held))
         raise
     return started[0]
 
 
 def _forget_drained() -> None:
-    _undrained[:] = [entry for entry in _undrained if not entry[0].drained(0)]
+    # Taken out first: threads come here at once, and each memory may be let go of only once.
+    for _ in range(len(_undrained)):
+        try:
+            load, held = _undrained.pop()
+        except IndexError:
+            return
+        if load.drained(0):
+            ctypes.pythonapi.Py_DecRef(ctypes.py_object(held))
+        else:
+            _undrained.insert(0, (load, held))

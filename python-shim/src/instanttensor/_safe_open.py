@@ -52,11 +52,11 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         the largest tensor or 1 GiB, whichever is more, and never more than `max_free_mem_usage` of
         what is free. A tensor that is larger than the cap gets storage of its own.
     chunk_size : int, optional
-        Bytes of one read, 1 to 64 MiB, rounded up to 4 KiB; 2 MiB by default.
+        Bytes of one read, 1 to 64 MiB, rounded up to 4 KiB; 4 MiB by default.
     concurrency : int, optional
         Threads that read, up to 256; 0 or None: as many as the machine is good for, 16 at most.
     io_depth : int, optional
-        Reads and copies under way at once, up to 1024; by default three for each thread.
+        Reads and copies under way at once, up to 1024; by default two for each thread.
     max_free_mem_usage : float, optional
         The part of the device's free memory that the default of `buffer_size` may take; 0.5.
     load_now : bool, default True

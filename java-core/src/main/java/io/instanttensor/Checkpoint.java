@@ -94,7 +94,7 @@ public final class Checkpoint implements AutoCloseable {
             return;
         }
         long bytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
-        int buffers = (int) Math.min(ReaderCount.MAX_BUFFERS, Math.ceilDiv(bytes, load.chunkBytes()));
+        int buffers = Math.toIntExact(Math.min(ReaderCount.MAX_BUFFERS, Math.ceilDiv(bytes, load.chunkBytes())));
         DeviceHome.of(load.device()).staging().prepare(buffers, ChunkReader.bufferBytes(load.chunkBytes()));
     }
 

@@ -144,6 +144,11 @@ public final class Load implements AutoCloseable {
     /// The queue, and behind it the files' release: the last reader out closes the door.
     private record ReleasingFiles(SlabQueue queue, OpenFiles open) implements SlabRoom {
         @Override
+        public Target tryOpen(int slab) throws InterruptedException {
+            return queue.tryOpen(slab);
+        }
+
+        @Override
         public Target open(int slab) throws InterruptedException {
             return queue.open(slab);
         }

@@ -10,8 +10,8 @@ final class ReaderCount {
     static final int MAX_READERS = 16;
     /// Fewer leave a device or a network idle while one of them waits.
     static final int MIN_READERS = 4;
-    /// One that is read into, one whose copy is under way, one in between.
-    static final int BUFFERS_PER_READER = 3;
+    /// One that is read into, one whose copy is under way.
+    static final int BUFFERS_PER_READER = 2;
 
     /// What a load with default options stages through.
     static final int MAX_BUFFERS = MAX_READERS * BUFFERS_PER_READER;

@@ -71,7 +71,12 @@ public final class PythonLoad {
         if (slab.layout().allocationBytes() == 0) {
             return EMPTY;
         }
-        return ManagedTensors.export(slab);
+        try {
+            return ManagedTensors.export(slab);
+        } catch (RuntimeException | Error e) {
+            slab.close();
+            throw e;
+        }
     }
 
     /// Like [#poll] for memory of the caller's: there is nothing to export.

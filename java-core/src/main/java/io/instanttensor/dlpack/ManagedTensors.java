@@ -85,7 +85,8 @@ public final class ManagedTensors {
         tensor.set(JAVA_LONG, 40, 0);
         tensor.set(JAVA_LONG, CONTEXT_OFFSET, slot);
         tensor.set(ADDRESS, DELETER_OFFSET, DELETER);
-        tensor.set(JAVA_LONG, SHAPE_OFFSET, slab.layout().bytes());
+        // With what fills up the parts of several ranks: their collective works on equal parts.
+        tensor.set(JAVA_LONG, SHAPE_OFFSET, slab.layout().allocationBytes());
         return tensor.address();
     }
 

@@ -59,7 +59,7 @@ public final class Posix {
             try {
                 // ssize_t pread(int fd, void *buf, size_t count, off_t offset)
                 return Syscalls.call(
-                        "pread", Syscalls.PREAD64, fd, target.address(), target.byteSize(), offset, 0, 0);
+                        "pread", Syscalls.PREAD64, fd, target, target.byteSize(), offset, 0, 0);
             } catch (ErrnoException e) {
                 if (e.errno() != Errno.EINTR) {
                     throw e;

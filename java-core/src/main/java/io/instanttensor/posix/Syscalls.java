@@ -1,5 +1,6 @@
 package io.instanttensor.posix;
 
+import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
@@ -32,19 +33,28 @@ final class Syscalls {
     private static final long ERRNO_OFFSET =
             CALL_STATE.byteOffset(MemoryLayout.PathElement.groupElement("errno"));
 
-    // long syscall(long number, ...), with as many arguments as a system call can have
+    // long syscall(long number, ...), with as many arguments as a system call can have. The second is a
+    // segment: that is where reads go, and memory cannot be unmapped while a call holds its segment.
     private static final MethodHandle SYSCALL = Linker.nativeLinker().downcallHandle(
             Linker.nativeLinker().defaultLookup().findOrThrow("syscall"),
             FunctionDescriptor.of(
-                    JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
+                    JAVA_LONG, JAVA_LONG, JAVA_LONG, ADDRESS, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
             Linker.Option.captureCallState("errno"), Linker.Option.firstVariadicArg(1));
 
     private Syscalls() {}
 
-    /// Makes a system call. Memory is passed by its address: the caller keeps it alive meanwhile.
+    /// A call whose second argument is a number.
+    static long call(String name, long number, long a, long b, long c, long d, long e, long f)
+            throws ErrnoException {
+        return call(name, number, a, MemorySegment.ofAddress(b), c, d, e, f);
+    }
+
+    /// Makes a system call. Memory in other places than `b` is passed by its address: the caller keeps it
+    /// alive meanwhile.
     ///
     /// @param name for the error's text
-    static long call(String name, long number, long a, long b, long c, long d, long e, long f)
+    /// @param b memory, or a number in the guise of an address
+    static long call(String name, long number, long a, MemorySegment b, long c, long d, long e, long f)
             throws ErrnoException {
         int errno;
         try (Arena arena = Arena.ofConfined()) {

@@ -106,14 +106,17 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
 
     /// Hands it to the caller, whose stream waits for its copies from now on. The caller's thread has
     /// the device's scope open.
-    void handOut(ConsumerStream stream) {
+    ///
+    /// @return false where it was discarded before: its load has ended
+    boolean handOut(ConsumerStream stream) {
         if (!state.compareAndSet(SlabState.FILLED, SlabState.HANDED_OUT)) {
-            throw new IllegalStateException("slab " + layout.index() + " is " + state.get() + ": expected FILLED");
+            return false;
         }
         if (memory != null) {
             source.handedOut(memory);
         }
         alsoOn(stream);
+        return true;
     }
 
     /// Lets one more stream use it: that stream waits for its copies, and the memory for that stream.

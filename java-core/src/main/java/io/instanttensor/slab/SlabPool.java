@@ -39,7 +39,7 @@ public final class SlabPool implements MemorySource {
     }
 
     @Override
-    public SlabMemory acquire(SlabLayout layout) throws InterruptedException {
+    public SlabMemory acquire(SlabLayout layout, boolean wait) throws InterruptedException {
         long needed = layout.allocationBytes();
         long capacity = capacityFor(layout);
         synchronized (this) {
@@ -57,10 +57,12 @@ public final class SlabPool implements MemorySource {
                     peakOwnBytes = Math.max(peakOwnBytes, ownBytes);
                     break;
                 }
-                if (idle.isEmpty()) {
+                if (!idle.isEmpty()) {
+                    free(idle.pop());
+                } else if (wait) {
                     wait();
                 } else {
-                    free(idle.pop());
+                    return null;
                 }
             }
         }

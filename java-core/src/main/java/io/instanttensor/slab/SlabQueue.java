@@ -13,6 +13,9 @@ import java.util.concurrent.TimeUnit;
 /// Memory is given to slabs strictly in order. Otherwise a reader that is ahead could take the last of
 /// the budget for a slab that nobody may have before the one that now gets none.
 public final class SlabQueue implements SlabRoom {
+    /// An allocation that has room takes no longer than this; one that takes longer waits for the caller.
+    private static final long ALLOCATION_MILLIS = 2;
+
     private final Device device;
     private final MemorySource source;
     private final List<Slab> slabs;
@@ -35,14 +38,30 @@ public final class SlabQueue implements SlabRoom {
     }
 
     @Override
+    public Target tryOpen(int index) throws InterruptedException {
+        return open(index, false);
+    }
+
+    @Override
     public Target open(int index) throws InterruptedException {
+        return open(index, true);
+    }
+
+    private Target open(int index, boolean wait) throws InterruptedException {
         Slab slab = slabs.get(index);
         while (!slab.hasMemory()) {
             synchronized (allocation) {
                 // Whoever waits here must come back as soon as its own slab has memory, also while
                 // another reader is waiting for a later one's: the caller may be waiting for this one.
                 while (allocating && !stopped && !slab.hasMemory()) {
-                    allocation.wait();
+                    if (!wait) {
+                        allocation.wait(ALLOCATION_MILLIS);
+                        if (allocating && !slab.hasMemory()) {
+                            return null;
+                        }
+                    } else {
+                        allocation.wait();
+                    }
                 }
                 if (stopped) {
                     return null;
@@ -54,7 +73,7 @@ public final class SlabQueue implements SlabRoom {
             }
             boolean given = false;
             try {
-                given = allocateNext();
+                given = allocateNext(wait);
             } finally {
                 synchronized (allocation) {
                     allocating = false;
@@ -69,11 +88,11 @@ public final class SlabQueue implements SlabRoom {
     }
 
     /// Gives memory to the first slab that has none; one thread at a time.
-    private boolean allocateNext() throws InterruptedException {
+    private boolean allocateNext(boolean wait) throws InterruptedException {
         Slab next = slabs.get(allocated);
         SlabMemory memory = null;
         if (next.layout().allocationBytes() > 0) {
-            memory = source.acquire(next.layout());
+            memory = source.acquire(next.layout(), wait);
             if (memory == null) {
                 return false;
             }
@@ -104,12 +123,16 @@ public final class SlabQueue implements SlabRoom {
         if (!awaitFilled(next, timeoutMillis)) {
             return null;
         }
+        boolean handedOut;
         try {
-            next.handOut(stream);
+            handedOut = next.handOut(stream);
         } catch (RuntimeException e) {
             fail(e);
             next.close();
             throw e;
+        }
+        if (!handedOut) {
+            throw failedOrStopped();
         }
         taken++;
         return next;

@@ -63,18 +63,15 @@ final class Reader implements Runnable {
     /// Returns false once the load has been stopped.
     private boolean move(Chunk chunk, CopyStream stream, StagingRing ring) throws IOException, InterruptedException {
         ChunkReader file = pipeline.file(chunk.file());
+        SlabRoom.Target target = openRoom(chunk.slab(), ring);
+        if (target == null) {
+            return false;
+        }
         // Buffered bytes go straight to where they belong, if the host can write there.
-        SlabRoom.Target target = null;
-        if (!file.access().direct()) {
-            target = openRoom(chunk.slab());
-            if (target == null) {
-                return false;
-            }
-            if (target.memory().hostView().isPresent()) {
-                readInto(file, chunk, target);
-                target.chunkQueued(number, stream);
-                return true;
-            }
+        if (!file.access().direct() && target.memory().hostView().isPresent()) {
+            readInto(file, chunk, target);
+            target.chunkQueued(number, stream);
+            return true;
         }
         StagingBuffer buffer = ring.next();
         if (buffer == null) {
@@ -83,8 +80,7 @@ final class Reader implements Runnable {
         long start = System.nanoTime();
         MemorySegment bytes = file.read(chunk, buffer.memory().segment());
         counters.readNanos.add(System.nanoTime() - start);
-        target = target == null ? openRoom(chunk.slab()) : target;
-        if (target == null || pipeline.stopped()) {
+        if (pipeline.stopped()) {
             return false;
         }
         copy(chunk, bytes, target, stream);
@@ -94,9 +90,15 @@ final class Reader implements Runnable {
         return true;
     }
 
-    private SlabRoom.Target openRoom(int slab) throws InterruptedException {
+    /// Room comes before a buffer, and buffers are given back before a wait for room: it lasts as long as
+    /// the caller likes, and what the caller waits for may be a load that needs these buffers.
+    private SlabRoom.Target openRoom(int slab, StagingRing ring) throws InterruptedException {
         long start = System.nanoTime();
-        SlabRoom.Target target = pipeline.room().open(slab);
+        SlabRoom.Target target = pipeline.room().tryOpen(slab);
+        if (target == null && !pipeline.stopped()) {
+            ring.close();
+            target = pipeline.room().open(slab);
+        }
         counters.slabWaitNanos.add(System.nanoTime() - start);
         return target;
     }

@@ -5,7 +5,11 @@ import io.instanttensor.device.DeviceMemory;
 
 /// Where readers put chunks. The slab stage implements it.
 public interface SlabRoom {
-    /// Blocks until the slab has memory.
+    /// The slab, if it has memory or can have some at once; null otherwise.
+    Target tryOpen(int slab) throws InterruptedException;
+
+    /// Blocks until the slab has memory, which can be as long as the caller takes: no reader may hold
+    /// anything meanwhile that another one could need.
     ///
     /// @return null once the load has been stopped
     Target open(int slab) throws InterruptedException;

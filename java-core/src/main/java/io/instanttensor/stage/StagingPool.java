@@ -52,7 +52,8 @@ public final class StagingPool implements AutoCloseable {
         }
     }
 
-    /// A buffer, as soon as there is one.
+    /// A buffer, as soon as there is one. Those who hold the others are busy: whoever has to wait for
+    /// something else than the device gives his back first.
     ///
     /// @param stopped asked while waiting; empty is returned once it says yes
     Optional<StagingBuffer> acquire(long bytes, BooleanSupplier stopped) throws InterruptedException {

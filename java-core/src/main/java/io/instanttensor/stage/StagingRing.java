@@ -49,7 +49,8 @@ final class StagingRing implements AutoCloseable {
         return more.orElse(null);
     }
 
-    /// Gives the buffers back once their copies have passed; the pool frees those of which nobody can tell.
+    /// Gives the buffers back once their copies have passed; the pool frees those of which nobody can
+    /// tell. The ring can be used again.
     @Override
     public void close() {
         Cleanup cleanup = new Cleanup();

@@ -74,7 +74,8 @@ class CudaLoadFaultsOnStubTest {
             assertEquals(NOTHING, StubCuda.live(), "after call " + nth + " of " + call + " failed");
         }
         // What fails behind the last slab, or on the reclaimer's thread, is logged: there is nobody to throw it at.
-        assertTrue(known > 0 || call.equals("cuStreamDestroy"), "no failure of " + call + " came to be known");
+        boolean givesBack = call.contains("Free") || call.contains("Destroy");
+        assertTrue(known > 0 || givesBack, "no failure of " + call + " came to be known");
     }
 
     /// One reader, so that calls come in much the same order every time.
