@@ -23,7 +23,7 @@ def record() -> None:
     options = engine.options(0, 0, 0, 0, 0, 0.0, 0, 1)
     java = _bridge.wait_open(f"/proc/self/fd/{descriptor}", "", options)
     load = _loading.start_all(java, options)
-    managed = load.next_slab(0, lambda _: None)
+    managed = load.alive().poll(0, 10_000)
     _capsule.delete(managed)
     load.close()
     java.close()
