@@ -24,7 +24,7 @@ def record() -> None:
     java = _bridge.wait_open(f"/proc/self/fd/{descriptor}", "", options)
     load = _loading.start_all(java, options)
     managed = load.alive().poll(0, 10_000)
-    _capsule.delete(managed)
+    _capsule._delete(managed)
     load.close()
     java.close()
     import jep

@@ -9,7 +9,6 @@ folder with the C++ package instanttensor, for the loaders "cpp" and "cpp-copy".
 """
 
 import argparse
-import glob
 import importlib.metadata
 import json
 import os
@@ -26,16 +25,17 @@ SHARD_GB = 3.85
 SMALL_BYTES = 64 << 10
 MIB = 1 << 20
 NONE = "–"
-MODULES = {
-    "ours": "instanttensor._bridge", "ours-copy": "instanttensor._bridge",
-    "cpp": "instanttensor", "cpp-copy": "instanttensor",
-    "fastsafetensors": "fastsafetensors", "runai": "runai_model_streamer", "safetensors": "safetensors",
-}  # fmt: skip
-NAMES = {
-    "ours": "InstantTensor for Java, copy=False", "ours-copy": "InstantTensor for Java, copy=True",
-    "cpp": "InstantTensor (C++), copy=False", "cpp-copy": "InstantTensor (C++), copy=True",
-    "fastsafetensors": "fastsafetensors", "runai": "Run:ai Model Streamer", "safetensors": "safetensors",
-}  # fmt: skip
+# The module that tells whether it is there, and its name in the table.
+LOADERS = {
+    "ours": ("instanttensor._bridge", "InstantTensor for Java, copy=False"),
+    "ours-copy": ("instanttensor._bridge", "InstantTensor for Java, copy=True"),
+    "cpp": ("instanttensor", "InstantTensor (C++), copy=False"),
+    "cpp-copy": ("instanttensor", "InstantTensor (C++), copy=True"),
+    "fastsafetensors": ("fastsafetensors", "fastsafetensors"),
+    "runai": ("runai_model_streamer", "Run:ai Model Streamer"),
+    "safetensors": ("safetensors", "safetensors"),
+}
+NAMES = {loader: name for loader, (_, name) in LOADERS.items()}
 PACKAGES = ("torch", "safetensors", "fastsafetensors", "runai-model-streamer")
 
 
@@ -51,7 +51,7 @@ def missing(loader, arguments):
     """Why a loader is left out; None if it is not."""
     if loader.startswith("cpp") and not arguments.cpp_path:
         return "no --cpp-path"
-    script = f"import torch, {MODULES[loader]}"
+    script = f"import torch, {LOADERS[loader][0]}"
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(loader, arguments), capture_output=True, text=True, check=False
     )
@@ -88,15 +88,6 @@ def make_moe(folder, gigabytes):
     shards = max(1, round(gigabytes / SHARD_GB))
     # Every shard ends with a whole layer: a little more than asked for.
     return make("moe", folder, int(gigabytes * 1e9) + shards * 80 * MIB, shards, gigabytes / shards)
-
-
-def read_all(folder):
-    """Brings files into the page cache."""
-    for path in sorted(glob.glob(f"{folder}/*.safetensors")):
-        with open(path, "rb", buffering=0) as file:
-            buffer = bytearray(16 * MIB)
-            while file.readinto(buffer):
-                pass
 
 
 def time_once(loader, folder, opens, arguments, watch_memory):
@@ -164,17 +155,10 @@ def measure(checkpoints, loaders, arguments):
                 if own.error is not None:
                     continue  # it would only take the same time again
                 if cached:
-                    read_all(folder)
+                    subprocess.run(["cat", *folder.glob("*.safetensors")], stdout=subprocess.DEVNULL, check=True)
                 own.add(time_once(loader, folder, arguments.opens, arguments, watch_memory=turn == 0))
                 print(f"{name}, round {turn + 1}: {loader} {own.error or own.done[-1]['seconds']}", file=sys.stderr)
     return figures
-
-
-def version(package):
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def machine():
@@ -193,7 +177,8 @@ def machine():
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     parts += [f"{len(os.sched_getaffinity(0))} CPUs ({model})", f"{memory:.0f} GiB", f"Linux {platform.release()}"]
     parts += [f"Python {platform.python_version()}"]
-    return ", ".join(parts + [f"{name} {found}" for name in PACKAGES if (found := version(name))])
+    versions = {found.name.lower(): found.version for found in importlib.metadata.distributions()}
+    return ", ".join(parts + [f"{name} {versions[name]}" for name in PACKAGES if name in versions])
 
 
 def table(columns, rows):
@@ -227,16 +212,17 @@ def report(figures, loaders, sizes, notes):
 
 def arguments_of(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("/dev/shm/instanttensor-bench"))
-    parser.add_argument("--disk", type=Path, help="a folder on disk")
-    parser.add_argument("--cpp-path", help="a folder with the C++ package")
-    parser.add_argument("--loaders", default=",".join(MODULES), help="which, with commas between them")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--opens", type=int, default=3, help="in one process")
-    parser.add_argument("--limit", type=float, default=300, help="seconds that one process may take")
-    parser.add_argument("--moe-gb", type=float, default=61.6)
-    parser.add_argument("--small-tensors", type=int, default=60_000)
-    parser.add_argument("--disk-gb", type=float, default=15)
+    add = parser.add_argument
+    add("--folder", type=Path, default=Path("/dev/shm/instanttensor-bench"))
+    add("--disk", type=Path, help="a folder on disk")
+    add("--cpp-path", help="a folder with the C++ package")
+    add("--loaders", default=",".join(LOADERS), help="which, with commas between them")
+    add("--rounds", type=int, default=3)
+    add("--opens", type=int, default=3, help="in one process")
+    add("--limit", type=float, default=300, help="seconds that one process may take")
+    add("--moe-gb", type=float, default=61.6)
+    add("--small-tensors", type=int, default=60_000)
+    add("--disk-gb", type=float, default=15)
     return parser.parse_args(argv)
 
 
@@ -244,27 +230,22 @@ def main(argv):
     arguments = arguments_of(argv)
     notes = []
     folder, disk = arguments.folder, arguments.disk
-    small_bytes = arguments.small_tensors * (SMALL_BYTES + 100)
+    count = arguments.small_tensors
+    small_bytes = count * (SMALL_BYTES + 100)
     wanted = {
         "moe": (folder / "moe", False, make_moe(folder / "moe", arguments.moe_gb)),
-        "small": (
-            folder / "small", False, make("small", folder / "small", small_bytes, arguments.small_tensors, SMALL_BYTES)
-        ),
+        "small": (folder / "small", False, make("small", folder / "small", small_bytes, count, SMALL_BYTES)),
         "tiny": ((disk or folder) / "tiny", False, make("tiny", (disk or folder) / "tiny", 200)),
         "disk": (disk / "moe", True, make_moe(disk / "moe", arguments.disk_gb)) if disk else (None, True, "no --disk"),
-    }  # fmt: skip
+    }
     sizes = {
         "moe": f"{arguments.moe_gb:g} GB", "disk": f"{arguments.disk_gb:g} GB", "tiny": "100-byte file",
-        "small": f"{arguments.small_tensors:,} × {SMALL_BYTES >> 10} KiB",
+        "small": f"{count:,} × {SMALL_BYTES >> 10} KiB",
     }  # fmt: skip
     notes += [f"{sizes[name]} ({name}) left out: {why}" for name, (_, _, why) in wanted.items() if why]
-    loaders = []
-    for loader in arguments.loaders.split(","):
-        why = missing(loader, arguments)
-        if why is None:
-            loaders.append(loader)
-        else:
-            notes.append(f"{NAMES[loader]} left out: {why}")
+    absent = {loader: missing(loader, arguments) for loader in arguments.loaders.split(",")}
+    notes += [f"{NAMES[loader]} left out: {why}" for loader, why in absent.items() if why]
+    loaders = [loader for loader, why in absent.items() if why is None]
     checkpoints = {name: (path, cached) for name, (path, cached, why) in wanted.items() if why is None}
     report(measure(checkpoints, loaders, arguments), loaders, sizes, notes)
 

@@ -84,7 +84,8 @@ def test_a_file_that_one_rank_lacks_is_an_error_on_all(answers: Answers) -> None
     [
         (
             "cut_on_one_before_the_load",
-            r"expected [\d,]+ bytes as when it was opened, found 1,048,576: it was changed in between",
+            r"expected to read [\d,]+ bytes at [\d,]+, read none: the file has 1,048,576 bytes, "
+            r"and had [\d,]+ when it was opened",
             "to start loading",
         ),
         (

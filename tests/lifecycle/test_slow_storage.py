@@ -181,9 +181,9 @@ def test_ctrl_c_in_a_fast_load_loses_nothing(checkpoint: Path) -> None:
         eventually(lambda: not readers(), "readers gone")
         held, interrupts = descriptors(), 0
         for attempt in range(150):
-            # Python drops one that comes while an object is being deleted: then the next one counts.
-            signal.setitimer(signal.ITIMER_REAL, 0.0002 + attempt % 50 * 0.0002, 2)
             try:
+                # Python drops one that comes while an object is being deleted: then the next one counts.
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + attempt % 50 * 0.0002, 2)
                 with safe_open(path, "np", copy=False, buffer_size=300000) as f:
                     for name, tensor in f.tensors():
                         check(name, tensor)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import inspect
+import pickle
+from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import instanttensor
 import pytest
@@ -145,19 +151,75 @@ def test_a_pass_that_is_left_does_not_disturb_the_next(tmp_path: Path) -> None:
         assert [bytes_of(t) for _, t in f.tensors()] == [some_bytes(4000, i) for i in range(50)]
 
 
+def test_views_of_numpy_outlive_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", {str(i): stored("F32", [1000], i) for i in range(20)})
+    with safe_open(path, "np", copy=False, buffer_size=20_000) as f:
+        views = [view for _, view in f.tensors()]
+    gc.collect()
+    assert [bytes_of(view) for view in views] == [some_bytes(4000, i) for i in range(20)]
+
+
 def test_tensors_can_be_written_to(tmp_path: Path) -> None:
     """Copies and views alike; what is written stays in memory."""
     path = write(tmp_path / "a.safetensors", {"a": stored("F32", [10]), "b": stored("F32", [10])})
     content = path.read_bytes()
-    for copy in (True, False):
-        with safe_open(path, "pt", copy=copy) as f:
+    for own in (True, False):
+        with safe_open(path, "pt", copy=own) as f:
             for _, t in f.tensors():
                 t.fill_(7)
             f.get_tensor("a").fill_(7)
-    with safe_open(path, "np") as f:
-        for _, array in f.tensors():
-            array.fill(7)
+        # 8 bytes: each has storage of its own, whether it is to be copied or not.
+        for size in (8, None):
+            expected = pytest.warns(RuntimeWarning, match="larger than buffer_size") if size else nullcontext()
+            with expected, safe_open(path, "np", copy=own, buffer_size=size) as f:
+                for _, array in f.tensors():
+                    array.fill(7)
+                f.get_tensor("a").fill(7)
     assert path.read_bytes() == content
+
+
+def test_its_attributes_say_what_was_opened(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{name}.safetensors", {name: stored("U8", [1])}) for name in "ba"]
+    with safe_open(paths, "pt", "cpu:0") as f:
+        assert f.filename == [str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]
+        assert (f.framework, f.device) == ("pt", torch.device("cpu"))
+    with safe_open(iter(paths), "numpy", torch.device("cpu", 0)) as f:
+        assert (f.framework, f.device) == ("numpy", "cpu")
+
+
+def test_it_is_true_whatever_it_holds(tmp_path: Path) -> None:
+    f = safe_open(write(tmp_path / "a.safetensors", {}), "pt")
+    assert f
+    assert len(f) == 0
+    f.close()
+    assert f
+
+
+def test_a_copy_of_it_would_close_the_files_under_it(checkpoint: Path) -> None:
+    with safe_open(checkpoint, "pt") as f:
+        for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError) as refused:
+                duplicate(f)
+            assert str(refused.value) == (
+                "a safe_open can be neither copied nor pickled: open the checkpoint once more"
+            )
+        assert f.get_tensor("odd").shape == (13,)
+
+
+def test_backends_survive_a_pickle() -> None:
+    for member in (*Backend, *BackendPolicy):
+        assert pickle.loads(pickle.dumps(member)) is member
+
+
+def test_a_subclass_is_a_safe_open(checkpoint: Path) -> None:
+    class Prefixed(safe_open):
+        def tensors(self) -> Iterator[tuple[str, Any]]:
+            for name, tensor in super().tensors():
+                yield f"model.{name}", tensor
+
+    with Prefixed(checkpoint, "pt") as f:
+        assert isinstance(f, safe_open)
+        assert [name for name, _ in f.tensors()] == [f"model.{name}" for name in f.keys()]
 
 
 def test_the_repr_of_backends_tells_their_names() -> None:

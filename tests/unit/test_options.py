@@ -190,12 +190,30 @@ def test_a_backend_that_cannot_serve_is_passed_over_and_stats_says_why(path: Pat
 
 
 @pytest.mark.usefixtures("nothing_stays")
-def test_no_backend_left_is_an_error_that_lists_the_reasons(path: Path) -> None:
-    with safe_open(path, "pt", backend=["CUFILE", Backend.CUFILE]) as f:
-        for ask in (lambda: next(f.tensors()), lambda: f.get_tensor("a"), f.stats):
-            with pytest.raises(RuntimeError) as refused:
-                ask()
-            assert str(refused.value) == f"{path}: none of the backends asked for can read it: {NO_CUFILE}; {NO_CUFILE}"
+def test_no_backend_left_is_an_error_at_opening_that_lists_the_reasons(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"{path}: none of the backends asked for can read it: {NO_CUFILE}; {NO_CUFILE}"
+    with pytest.raises(RuntimeError) as refused:
+        safe_open(path, "pt", backend=["CUFILE", Backend.CUFILE])
+    assert str(refused.value) == words
+    monkeypatch.setenv("INSTANTTENSOR_BACKEND", "CUFILE,CUFILE")
+    with pytest.raises(RuntimeError) as refused:
+        safe_open(path, "pt", load_now=False)
+    assert str(refused.value) == words
+
+
+def test_the_cap_on_slabs_is_an_attribute(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with safe_open(path, "pt", buffer_size=12_345) as f:
+        assert f.buffer_size == 12_345
+        list(f.tensors())
+        assert f.stats()["buffer_bytes"] == 12_345
+    monkeypatch.setenv("INSTANTTENSOR_BUFFER_SIZE", "54321")
+    with safe_open(path, "pt") as f:
+        assert f.buffer_size == 54_321
+    monkeypatch.delenv("INSTANTTENSOR_BUFFER_SIZE")
+    with safe_open(path, "pt", max_free_mem_usage=0.5) as f:
+        assert 0 < f.buffer_size <= 1 << 30
 
 
 def test_on_tmpfs_direct_reads_are_passed_over(tmp_path: Path) -> None:

@@ -103,14 +103,20 @@ class JavaOwner:
     java: Any
 
     def __init__(self, java: Any) -> None:
+        self.own(java)
+
+    def own(self, java: Any) -> None:
+        """From here on it is closed with this object."""
         self.java = java
         _owners.add(self)
 
     def close(self) -> None:
-        """Closes the Java object, once. Does nothing in a forked child, where there is no Java."""
-        java, self.java = self.java, None
+        """Closes the Java object. Does nothing in a forked child, where there is no Java."""
+        java = self.java
         if java is not None and not _jvm.in_forked_child():
+            # Twice does no harm; Ctrl-C between forgetting it and closing it would.
             java.close()
+        self.java = None
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
@@ -148,10 +154,13 @@ def _settle_in(found: Engine) -> None:
     found.rehearse()
 
 
-def wait_open(paths: str, backends: str, expected: Any = None) -> JavaCheckpoint:
+def wait_open(
+    paths: str, backends: str, expected: Any = None, owner: JavaOwner | None = None
+) -> JavaCheckpoint:
     """Opens a checkpoint; Ctrl-C gets through while storage takes its time.
 
     `expected` are the options of the load that will follow, if one will: the engine prepares for it.
+    `owner` is made its owner before Ctrl-C can come in between.
     """
     java = engine()
     try:
@@ -161,6 +170,8 @@ def wait_open(paths: str, backends: str, expected: Any = None) -> JavaCheckpoint
             while True:
                 checkpoint: JavaCheckpoint | None = getattr(openings[0], "await")(WAIT_SLICE_MS)
                 if checkpoint is not None:
+                    if owner is not None:
+                        owner.own(checkpoint)
                     return checkpoint
         except BaseException:
             for opening in openings:

@@ -33,7 +33,7 @@ class Export:
     Attributes
     ----------
     address : list of int
-        Empty until the engine has put the struct's address there.
+        Empty until the engine has put the struct's address there, or a number that is none: 0 or less.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,8 @@ class Export:
 
     def give_back(self) -> None:
         """Frees the slab, unless a library has taken it: that renames the capsule."""
-        if not self.address:
+        # Ctrl-C may have come before the engine's "not yet" or "no bytes" was taken out again.
+        if not self.address or self.address[0] <= 0:
             return
         if not self._capsules:
             _delete(self.address.pop())

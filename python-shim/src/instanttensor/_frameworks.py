@@ -27,16 +27,22 @@ class Framework(Protocol):
         Of the CUDA device; -1 for the host.
     label : str
         The device, for messages.
+    device : torch.device, or "cpu"
+        The same, as the library says it.
     """
 
     ordinal: int
     label: str
+    device: Any
 
     def stream(self) -> int:
         """The caller's current CUDA stream as a number; 0 on the host."""
 
     def follow(self, stream: int) -> None:
         """Makes the current stream wait for what has been queued on another, given as a number."""
+
+    def keep_for_current(self, array: Any) -> None:
+        """Has memory that was allocated on another stream outlive what the current one does with it."""
 
     def wrap(self, export: Export) -> Any:
         """The bytes of an exported slab, as a flat array of uint8 that owns it."""
@@ -76,7 +82,7 @@ class Torch:
         import torch
 
         self._torch = torch
-        self._device = device
+        self.device = device
         self.label = str(device)
         self.ordinal = -1 if device.type == "cpu" else device.index
         # Those that torch's kernel for several copies at once takes; others are copied one by one.
@@ -96,8 +102,11 @@ class Torch:
 
     def follow(self, stream: int) -> None:
         cuda = self._torch.cuda
-        earlier = cuda.ExternalStream(stream, self._device) if stream else cuda.default_stream(self._device)
-        cuda.current_stream(self._device).wait_stream(earlier)
+        earlier = cuda.ExternalStream(stream, self.device) if stream else cuda.default_stream(self.device)
+        cuda.current_stream(self.device).wait_stream(earlier)
+
+    def keep_for_current(self, array: Any) -> None:
+        array.record_stream(self._torch.cuda.current_stream(self.device))
 
     def wrap(self, export: Export) -> Any:
         return export.hand_over(self._torch.from_dlpack)  # type: ignore[attr-defined]  # public all the same
@@ -121,7 +130,7 @@ class Torch:
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         shape = _dtypes.view_shape(dtype, shape)
-        return self._torch.empty(shape, dtype=_dtypes.torch_dtype(dtype), device=self._device)
+        return self._torch.empty(shape, dtype=_dtypes.torch_dtype(dtype), device=self.device)
 
     def address(self, array: Any) -> int:
         return int(array.data_ptr())
@@ -146,11 +155,21 @@ def _no_stream() -> int:
     return 0
 
 
+class _Writable:
+    """Memory that numpy calls read-only, as it does all of DLPack's; nobody else writes to it, and a
+    tensor of torch's in the same place can be written to. Kept alive by what is made of this."""
+
+    def __init__(self, locked: Any) -> None:
+        self._locked = locked
+        self.__array_interface__ = {**locked.__array_interface__, "data": (locked.ctypes.data, False)}
+
+
 class Numpy:
     """Arrays on the host."""
 
     ordinal = -1
     label = "cpu"
+    device = "cpu"
 
     def __init__(self) -> None:
         import numpy
@@ -161,19 +180,18 @@ class Numpy:
     def follow(self, stream: int) -> None:
         """The host has no streams."""
 
+    def keep_for_current(self, array: Any) -> None:
+        """The host has no streams."""
+
     def wrap(self, export: Export) -> Any:
         address = export.address[0]
-        return export.hand_over(lambda capsule: self._numpy.from_dlpack(Exporter(capsule, address)))
+        locked = export.hand_over(lambda capsule: self._numpy.from_dlpack(Exporter(capsule, address)))
+        return self._numpy.asarray(_Writable(locked))
 
     def as_torch(self, base: Any) -> torch.Tensor:
-        import ctypes
-
         import torch
 
-        # numpy calls memory from DLPack read-only; it is the engine's, and only a collective that
-        # completes it writes to it.
-        writable = (ctypes.c_uint8 * base.nbytes).from_address(base.ctypes.data)
-        return torch.frombuffer(writable, dtype=torch.uint8)
+        return torch.from_numpy(base)
 
     def typed(self, base: Any, dtype: str) -> Any:
         # The type is checked here, so that a missing one is told before any view is made.
@@ -214,7 +232,7 @@ def choose(framework: Any, device: Any) -> Framework:
     if not isinstance(framework, str):
         raise TypeError(f"framework: expected a str, got {type(framework).__name__}")
     if framework in NUMPY_NAMES:
-        if str(device) != "cpu":
+        if str(device) not in ("cpu", "cpu:0"):
             raise ValueError(f"device={device!r}: framework='np' has arrays on 'cpu' only")
         return Numpy()
     if framework in TORCH_NAMES:

@@ -137,15 +137,21 @@ def tensors(
         # The generator below holds the views; here nothing may, or the slab would not come back
         # before the next one is asked for.
         del base
-        for index, tensor in _owned(framework, views, catalogue) if owned else views:
-            load.alive()
+        source = _owned(framework, views, catalogue) if owned else views
+        while True:
+            # Before anything is queued for the next one: copies go to the stream that is current.
             now = framework.stream()
             if now != stream:
                 call(load.alive().alsoOn, now)
                 framework.follow(stream)
                 stream = now
-            yield catalogue.names[index], tensor
-        del views
+            found = next(source, None)
+            if found is None:
+                break
+            load.alive()
+            yield catalogue.names[found[0]], found[1]
+            del found
+        del views, source
 
 
 def _next_base(
@@ -231,12 +237,15 @@ def _owned(
         if not group:
             return
         copies = framework.own(group)
+        made_on = framework.stream()
         # Dropped before the caller sees the last copy: the slab goes back as early as it can.
         group.clear()
         del view
         # From the end, so that the list lets go of each tensor as it is handed out.
         copies.reverse()
         for index in indexes:
+            if framework.stream() != made_on:
+                framework.keep_for_current(copies[-1])
             yield index, copies.pop()
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import _bridge, _dtypes, _filters, _frameworks, _loading, _progress, _stats
 from ._bridge import JavaCheckpoint, JavaOwner, call
@@ -39,9 +39,10 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
     ----------
     filename : path, or iterable of paths
         Files, folders of them, and ``*.safetensors.index.json``. A folder that holds an index is read
-        as the index says. Never changed.
+        as the index says. In any order: files are taken by their names. Never changed.
     framework : {"pt", "np"}
-        torch tensors, or numpy arrays (on the host only; bfloat16 and fp8 need ml_dtypes).
+        torch tensors, or numpy arrays (on the host only; bfloat16 and fp8 need ml_dtypes). safetensors'
+        longer names for them are taken too: "torch", "pytorch", "numpy".
     device : int, str or torch.device, default "cpu"
         Where the tensors go: ``N`` and ``"cuda:N"`` are GPUs, ``"cuda"`` is the current one.
     process_group : torch.distributed.ProcessGroup, optional
@@ -52,21 +53,24 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         the largest tensor or 1 GiB, whichever is more, and never more than `max_free_mem_usage` of
         what is free. A tensor that is larger than the cap gets storage of its own.
     chunk_size : int, optional
-        Bytes of one read, 1 to 64 MiB, rounded up to 4 KiB; 4 MiB by default.
+        Bytes of one read, up to 64 MiB, rounded up to a multiple of 4 KiB; 4 MiB by default.
     concurrency : int, optional
         Threads that read, up to 256; 0 or None: as many as the machine is good for, 16 at most.
     io_depth : int, optional
-        Reads and copies under way at once, up to 1024; by default two for each thread.
+        Reads and copies under way at once, up to 1024; by default two for each thread, never less than
+        one for each.
     max_free_mem_usage : float, optional
-        The part of the device's free memory that the default of `buffer_size` may take; 0.5.
+        The part of the device's free memory that the default of `buffer_size` may take: more than 0,
+        at most 1; 0.5 by default.
     load_now : bool, default True
-        Accepted for compatibility. The load starts when the first tensor of `tensors()` is asked for.
+        True: staging buffers for a GPU are made ready while headers are read. Reading starts when the
+        first tensor of `tensors()` is asked for, in either case.
     copy : bool, default True
         True: tensors own storage of exactly their size. False: tensors are views of slabs, valid for
         as long as anybody holds them; a slab is freed with the last of its views.
     backend : Backend, BackendPolicy, str, or list of them, optional
         Ways of reading, the first that can serve is taken; `stats()` says which, and why others were
-        not. None chooses for each file: past the page cache, unless it holds the file already.
+        not. None chooses for each file: past the page cache, unless it holds most of the file already.
     tensor_filter : list of str, optional
         Names or patterns; only tensors that one of them matches exist for this object, and are read.
     tensor_name_match_mode : {"glob", "exact", "regex"}
@@ -77,8 +81,16 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
 
     Attributes
     ----------
+    filename : list of str
+        The files, in the order in which they are read.
+    framework : str
+        As it was given.
+    device : torch.device, or "cpu" for numpy
+        Where the tensors go.
     total_tensor_size : int
         Bytes of the tensors that `tensors()` yields.
+    buffer_size : int
+        Bytes; the cap on slabs, as given or as it would be chosen now.
 
     Raises
     ------
@@ -89,10 +101,22 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
     TypeError, ValueError
         An argument, by its name, with what is allowed.
     RuntimeError
-        No CUDA, no such device; Java missing; the process was forked after the engine's start.
+        No CUDA, no such device; none of the backends can read a file; Java missing; the process was
+        forked after the engine's start.
+
+    Warns
+    -----
+    UserWarning
+        Two files hold tensors of one name.
+    RuntimeWarning
+        When loading starts: tensors are larger than `buffer_size`.
 
     Notes
     -----
+    `buffer_size`, `chunk_size`, `concurrency`, `io_depth`, `max_free_mem_usage` and `backend` (names with
+    commas between them), where they are None, come from the environment: INSTANTTENSOR_BUFFER_SIZE and
+    so on. INSTANTTENSOR_DEBUG=1 logs `stats()` after each pass.
+
     A tensor on a GPU is ready for the stream that was current when it was yielded. Whoever uses it on
     another stream follows torch's rules for that (``wait_stream``, ``record_stream``).
 
@@ -142,14 +166,15 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         self._matches = _filters.matcher(tensor_filter, tensor_name_match_mode)
         paths = _paths(filename)
         self._framework = _frameworks.choose(framework, device)
+        self.framework = framework
+        self.device = self._framework.device
         self._copy = copy
         self._progress = progress
         self._loads: list[_loading.SlabLoad] = []
         self._group = self._join(process_group)
-        java = self._open_together(paths, expected=self._numbers() if load_now else None)
-        super().__init__(java)
         try:
-            self._files = list(java.files())
+            java = self._open_together(paths, expected=self._numbers() if load_now else None)
+            self.filename: list[str] = list(java.files())
             self.total_tensor_size = self._catalogue.total_bytes if self._matches else java.totalBytes()
             self._totals = _stats.Totals(time.perf_counter() - started)
             self._warn_of_duplicates(java)
@@ -169,6 +194,13 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         return Group(process_group, torch.device("cpu") if ordinal < 0 else torch.device("cuda", ordinal))
 
     @property
+    def buffer_size(self) -> int:
+        """Bytes of slabs that no tensor refers to, at most; without an argument or a variable, as it would
+        be chosen now, from the largest tensor and the memory that is free."""
+        java = self._open()
+        return _loading.cap_bytes(java, self._catalogue.selected, self._numbers())
+
+    @property
     def _catalogue(self) -> Catalogue:
         """The tensors, decoded when somebody asks: a load of all of them is started before that."""
         with self._decoding:
@@ -181,7 +213,7 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         """Opens; where one rank of a group cannot, none does."""
 
         def open_() -> JavaCheckpoint:
-            return _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected)
+            return _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected, owner=self)
 
         if self._group is None:
             return open_()
@@ -220,6 +252,10 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        # A copy would share what the first of both closes.
+        raise TypeError("a safe_open can be neither copied nor pickled: open the checkpoint once more")
+
     def close(self) -> None:
         """Ends loads that are under way and closes the files. Tensors that were handed out stay valid.
 
@@ -237,8 +273,12 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         return [names[index] for index in self._catalogue.selected]
 
     def offset_keys(self) -> list[str]:
-        """The same as `keys()`; under this name in safetensors."""
+        """The same as `keys()`; of safetensors' two methods the one that keeps the order of offsets."""
         return self.keys()
+
+    def __bool__(self) -> bool:
+        # Also where it is empty, or closed: `if f: f.close()`.
+        return True
 
     def __len__(self) -> int:
         self._open()
@@ -255,7 +295,7 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         """The files' ``__metadata__``, later files' entries over earlier ones'; None where none has any."""
         java = self._open()
         merged: dict[str, str] | None = None
-        for number in range(len(self._files)):
+        for number in range(len(self.filename)):
             flat = java.metadata(number)
             if flat is not None:
                 texts = list(flat)
@@ -272,7 +312,8 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         Raises
         ------
         SafetensorError
-            There is no such tensor, or more than one.
+            There is no such tensor, or more than one; its element type is not one of the framework's
+            (a ValueError too); after `close()`.
         """
         self._open()
         index = self._catalogue.find(name)
@@ -290,12 +331,14 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         Yields
         ------
         (str, tensor)
-            With ``copy=True`` of its own storage, with ``copy=False`` a view of a slab.
+            With ``copy=True`` it owns its storage, with ``copy=False`` it is a view of a slab. Either
+            can be written to; the file stays as it is.
 
         Raises
         ------
         SafetensorError
-            After `close()`, also in the middle.
+            A tensor's element type is not one of the framework's (a ValueError too); after `close()`,
+            also in the middle.
         OSError
             A file was truncated or changed since it was opened, or a read failed; with file, offset,
             expected and read bytes.
@@ -379,7 +422,10 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         Raises
         ------
         SafetensorError
-            There is no such tensor, or more than one; after `close()`.
+            There is no such tensor, or more than one; its element type is not one of the framework's
+            (a ValueError too); after `close()`.
+        OSError, torch.OutOfMemoryError
+            As with `tensors()`.
         """
         self._open()
         return self._read([self._catalogue.find(name)])[0]
@@ -391,6 +437,11 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         -------
         dict
             By name, in the order asked for.
+
+        Raises
+        ------
+        SafetensorError, OSError, torch.OutOfMemoryError
+            As with `get_tensor()`.
         """
         self._open()
         if isinstance(names, str) or not isinstance(names, (Iterable, type(None))):
@@ -473,7 +524,7 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         files = [
             {"file": file, "mode": mode, "backend": backend or None, "reason": reason, "passed_over": passed_over}
             for file, mode, backend, reason, passed_over in zip(
-                self._files, flat[0::4], flat[1::4], flat[2::4], flat[3::4]
+                self.filename, flat[0::4], flat[1::4], flat[2::4], flat[3::4]
             )
         ]
         return self._totals.report(self._framework.label, files)
@@ -481,7 +532,7 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
 
 def _paths(filename: Any) -> list[str]:
     """The paths as text, in whatever form they were given."""
-    given = [filename] if isinstance(filename, (str, os.PathLike)) else filename
+    given = [filename] if isinstance(filename, (str, bytes, os.PathLike)) else filename
     try:
         items = list(given)
     except TypeError:

@@ -17,10 +17,14 @@ class TensorSlice:
 
     Parameters
     ----------
+    name, dtype, shape
+        The tensor's, as in the file.
     read_rows : callable
         ``(first, stop) -> array`` of rows along the first dimension.
     read_all : callable
         ``() -> array``.
+    own : callable
+        From a list of views to copies with storage of their own.
     """
 
     def __init__(

@@ -8,10 +8,12 @@ import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.CheckpointPaths;
 import io.instanttensor.file.ResolvedPaths;
 import io.instanttensor.header.Catalogue;
+import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
 import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.plan.SlabBudget;
+import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.AccessChooser;
 import io.instanttensor.read.Backend;
@@ -72,6 +74,7 @@ public final class Checkpoint implements AutoCloseable {
     /// @param backends ways of reading, in the order of preference; empty: whatever is fastest
     /// @param expected the load that will come, as far as it is known: its staging buffers are pinned
     ///     while the headers are read
+    /// @throws io.instanttensor.read.NoBackendException where none of the backends can serve
     public static Checkpoint open(List<Path> paths, List<Backend> backends, Optional<LoadOptions> expected)
             throws IOException {
         ResolvedPaths resolved = CheckpointPaths.resolve(paths);
@@ -82,7 +85,12 @@ public final class Checkpoint implements AutoCloseable {
             }
             expected.ifPresent(load -> prepare(load, files));
             Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.fileByTensor());
-            return new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
+            Checkpoint checkpoint = new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
+            if (!backends.isEmpty()) {
+                // Whether they can serve; without a wish, what is in the page cache counts, and later.
+                checkpoint.readers();
+            }
+            return checkpoint;
         } catch (IOException | RuntimeException | Error e) {
             files.forEach(CheckpointFile::close);
             throw e;
@@ -102,10 +110,8 @@ public final class Checkpoint implements AutoCloseable {
         return catalogue;
     }
 
-    /// How each file is read, and why. Decided at the first call, once: what is in the page cache may
-    /// change later.
-    ///
-    /// @throws io.instanttensor.read.NoBackendException where none of the backends asked for can serve
+    /// How each file is read, and why. Decided once, at opening where backends were asked for, else at the
+    /// first call or load: what is in the page cache may change later.
     public List<FileAccess> access() throws IOException {
         return readers().stream().map(ChunkReader::access).toList();
     }
@@ -202,11 +208,13 @@ public final class Checkpoint implements AutoCloseable {
     }
 
     private void requireFilesUnchanged(LoadPlan plan) throws IOException {
-        boolean[] used = new boolean[open.files().size()];
-        plan.slabs().forEach(slab -> slab.chunks().forEach(chunk -> used[chunk.file()] = true));
-        for (int file = 0; file < used.length; file++) {
-            if (used[file]) {
-                open.files().get(file).requireUnchanged();
+        boolean[] seen = new boolean[open.files().size()];
+        for (SlabLayout slab : plan.slabs()) {
+            for (Chunk chunk : slab.chunks()) {
+                if (!seen[chunk.file()]) {
+                    seen[chunk.file()] = true;
+                    open.files().get(chunk.file()).requireUnchanged(chunk.fileOffset(), chunk.bytes());
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.Backend;
 import io.instanttensor.read.FileAccess;
+import io.instanttensor.read.NoBackendException;
 import io.instanttensor.slab.Slab;
 import java.io.IOException;
 import java.io.RandomAccessFile;
@@ -243,6 +244,15 @@ class CheckpointTest {
             assertEquals(Backend.MMAP, access.getFirst().backend());
             assertEquals(access, checkpoint.access());
         }
+    }
+
+    @Test
+    void backendsThatCannotServeAreRefusedAtOpening() throws Exception {
+        Path path = threeTensors("a");
+        refused(NoBackendException.class,
+                path + ": none of the backends asked for can read it: CUFILE: this engine stages through pinned memory"
+                        + " and has no GPUDirect Storage",
+                () -> Checkpoint.open(List.of(path), List.of(Backend.CUFILE), Optional.empty()));
     }
 
     @Test

@@ -112,15 +112,18 @@ public final class CheckpointFile implements AutoCloseable {
                 + " bytes when it was opened)");
     }
 
-    /// Compares the size with the one at opening.
+    /// Compares the size with the one at opening, before a load's first read of it.
     ///
+    /// @param offset of that read, for the message
+    /// @param expectedBytes of that read
     /// @throws FileException where the file has been truncated or has grown since
-    public void requireUnchanged() throws FileException {
+    public void requireUnchanged(long offset, long expectedBytes) throws FileException {
         try {
             long now = Posix.stat(fd).bytes();
             if (now != bytes()) {
-                throw new FileException(path, 0, "expected " + grouped(bytes()) + " bytes as when it was opened, found "
-                        + grouped(now) + ": it was changed in between");
+                throw new FileException(path, 0, "expected to read " + grouped(expectedBytes) + " bytes at "
+                        + grouped(offset) + ", read none: the file has " + grouped(now) + " bytes, and had "
+                        + grouped(bytes()) + " when it was opened");
             }
         } catch (ErrnoException e) {
             throw new FileException(path, e.errno(), e.getMessage());

@@ -104,7 +104,7 @@ class CheckpointFileTest {
     @Test
     void aFileOfTheSameSizeIsUnchanged() throws IOException {
         try (CheckpointFile file = CheckpointFile.open(Files.write(dir.resolve("a"), new byte[2000]))) {
-            assertDoesNotThrow(file::requireUnchanged);
+            assertDoesNotThrow(() -> file.requireUnchanged(8, 1000));
         }
     }
 
@@ -113,14 +113,14 @@ class CheckpointFileTest {
         Path path = Files.write(dir.resolve("a"), new byte[2000]);
         try (CheckpointFile file = CheckpointFile.open(path)) {
             Files.write(path, new byte[2001]);
-            FileException grown = assertThrows(FileException.class, file::requireUnchanged);
+            FileException grown = assertThrows(FileException.class, () -> file.requireUnchanged(8, 1000));
             Files.write(path, new byte[1]);
-            FileException shrunk = assertThrows(FileException.class, file::requireUnchanged);
+            FileException shrunk = assertThrows(FileException.class, () -> file.requireUnchanged(8, 1000));
 
-            assertEquals(path + ": expected 2,000 bytes as when it was opened, found 2,001: it was changed in between",
-                    grown.getMessage());
-            assertEquals(path + ": expected 2,000 bytes as when it was opened, found 1: it was changed in between",
-                    shrunk.getMessage());
+            assertEquals(path + ": expected to read 1,000 bytes at 8, read none: the file has 2,001 bytes,"
+                    + " and had 2,000 when it was opened", grown.getMessage());
+            assertEquals(path + ": expected to read 1,000 bytes at 8, read none: the file has 1 bytes,"
+                    + " and had 2,000 when it was opened", shrunk.getMessage());
         }
     }
 
