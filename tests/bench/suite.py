@@ -49,18 +49,18 @@ def environment(loader, arguments, **more):
 
 def missing(loader, arguments):
     """Why a loader is left out; None if it is not."""
-    if loader.startswith("cpp") and not arguments.cpp_path:
-        return "no --cpp-path"
-    script = f"import torch, {LOADERS[loader][0]}"
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment(loader, arguments), capture_output=True, text=True, check=False
-    )
+    script = f"import sys, torch, {LOADERS[loader][0]}"
+    if loader.startswith("cpp"):
+        if not arguments.cpp_path:
+            return "no --cpp-path"
+        script += "; 'instanttensor._bridge' in sys.modules and sys.exit('it is not in --cpp-path')"
+    options = {"env": environment(loader, arguments), "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", script], **options, check=False)
     return last_line(done.stderr, "it cannot be imported") if done.returncode else None
 
 
 def last_line(text, otherwise):
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    return lines[-1][:200] if lines else otherwise
+    return (text.strip().splitlines() or [otherwise])[-1][:200]
 
 
 def make(kind, folder, needed_bytes, *numbers):
@@ -93,12 +93,9 @@ def make_moe(folder, gigabytes):
 def time_once(loader, folder, opens, arguments, watch_memory):
     """One process: its JSON, or an error as text."""
     command = [sys.executable, str(HERE / "time_loader.py"), loader, str(folder), str(opens)]
-    more = {"BENCH_MEMORY": "1"} if watch_memory else {}
+    options = {"env": environment(loader, arguments, **({"BENCH_MEMORY": "1"} if watch_memory else {}))}
     try:
-        done = subprocess.run(
-            command, env=environment(loader, arguments, **more), capture_output=True, text=True,
-            timeout=arguments.limit, check=False,
-        )  # fmt: skip
+        done = subprocess.run(command, **options, capture_output=True, text=True, timeout=arguments.limit, check=False)
         if done.returncode:
             return last_line(done.stderr, f"exit status {done.returncode}")
         return json.loads(done.stdout.strip().splitlines()[-1])
@@ -111,8 +108,8 @@ def time_once(loader, folder, opens, arguments, watch_memory):
 class Figures:
     """What the processes of one loader over one checkpoint said."""
 
-    def __init__(self):
-        self.done = []
+    def __init__(self, done=()):
+        self.done = list(done)
         self.error = None
 
     def add(self, answer):
@@ -175,8 +172,8 @@ def machine():
     cpus = Path("/proc/cpuinfo").read_text()
     model = next((line.split(": ", 1)[1] for line in cpus.splitlines() if line.startswith("model name")), "CPU unknown")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    parts += [f"{len(os.sched_getaffinity(0))} CPUs ({model})", f"{memory:.0f} GiB", f"Linux {platform.release()}"]
-    parts += [f"Python {platform.python_version()}"]
+    parts += [f"{len(os.sched_getaffinity(0))} CPUs ({model}), {memory:.0f} GiB"]
+    parts += [f"Linux {platform.release()}, Python {platform.python_version()}"]
     versions = {found.name.lower(): found.version for found in importlib.metadata.distributions()}
     return ", ".join(parts + [f"{name} {versions[name]}" for name in PACKAGES if name in versions])
 
@@ -201,8 +198,7 @@ def report(figures, loaders, sizes, notes):
         f"{sizes['small']}, GB/s", f"{sizes['disk']} on disk, cached, later opens, GB/s",
         "100-byte file, ms", "its device memory, MiB",
     ], rows))  # fmt: skip
-    together = Figures()
-    together.done = [answer for own in figures.values() for answer in own.done]
+    together = Figures([answer for own in figures.values() for answer in own.done])
     print(f"\nPinned host to device: {together.pinned()} GB/s. Java and bridge up: {together.boot_ms()} ms.")
     for (name, loader), own in figures.items():
         if own.error is not None:
@@ -230,11 +226,10 @@ def main(argv):
     arguments = arguments_of(argv)
     notes = []
     folder, disk = arguments.folder, arguments.disk
-    count = arguments.small_tensors
-    small_bytes = count * (SMALL_BYTES + 100)
+    count, room = arguments.small_tensors, arguments.small_tensors * (SMALL_BYTES + 100)
     wanted = {
         "moe": (folder / "moe", False, make_moe(folder / "moe", arguments.moe_gb)),
-        "small": (folder / "small", False, make("small", folder / "small", small_bytes, count, SMALL_BYTES)),
+        "small": (folder / "small", False, make("small", folder / "small", room, count, SMALL_BYTES)),
         "tiny": ((disk or folder) / "tiny", False, make("tiny", (disk or folder) / "tiny", 200)),
         "disk": (disk / "moe", True, make_moe(disk / "moe", arguments.disk_gb)) if disk else (None, True, "no --disk"),
     }

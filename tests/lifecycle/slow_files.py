@@ -76,7 +76,10 @@ class Server:
                 threading.Thread(target=self._read, args=(unique, body), daemon=True).start()
             elif opcode not in (_FORGET, _BATCH_FORGET, _INTERRUPT):
                 answer = self._answer(opcode, node, body)
-                self._reply(unique, answer if isinstance(answer, bytes) else b"", 0 if isinstance(answer, bytes) else answer)
+                if isinstance(answer, bytes):
+                    self._reply(unique, answer, 0)
+                else:
+                    self._reply(unique, b"", answer)
 
     def _answer(self, opcode: int, node: int, body: bytes) -> bytes | int:
         if opcode == _INIT:

@@ -249,3 +249,20 @@ def test_eight_processes_that_start_at_once_all_load(checkpoint: Path) -> None:
     for process in processes:
         done = finish(process)
         assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+
+
+def test_a_child_closes_a_file_that_another_thread_of_the_parent_was_decoding(checkpoint: Path) -> None:
+    script = """
+        f = safe_open(sys.argv[1], "np")
+        # As the other thread does, which the child will not have.
+        f._decoding.acquire()
+        child = os.fork()
+        if child == 0:
+            f.close()
+            del f
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        f._decoding.release()
+        f.close()
+    """
+    assert run(script, checkpoint) == "7"

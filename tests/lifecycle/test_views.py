@@ -259,9 +259,9 @@ def test_a_generator_that_is_left_stops_its_readers_and_frees_its_slabs(checkpoi
         if how == "closed":
             generator.close()
         elif how == "broken out of":
-            for other in generator:
+            for _ in generator:
                 break
-            del other
+            del _
         elif how == "thrown into":
             with pytest.raises(ZeroDivisionError):
                 generator.throw(ZeroDivisionError)

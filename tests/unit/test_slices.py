@@ -89,3 +89,11 @@ def test_other_kinds_of_index_are_type_errors(index: Any, opened: safe_open) -> 
     with pytest.raises(TypeError) as refused:
         opened.get_slice("a")[index]
     assert str(refused.value) == f"tensor a: expected an int, a slice or '...', got {kind}"
+
+
+@pytest.mark.parametrize("index", [slice(0.0, 1), slice(0, "1"), slice(None, None, 1.5)])
+def test_a_slice_of_other_than_ints_is_a_type_error(index: slice, opened: safe_open) -> None:
+    wrong = next(end for end in (index.start, index.stop, index.step) if end is not None and type(end) is not int)
+    with pytest.raises(TypeError) as refused:
+        opened.get_slice("a")[index]
+    assert str(refused.value) == f"tensor a: expected ints in a slice, got {type(wrong).__name__}"

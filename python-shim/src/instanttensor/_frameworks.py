@@ -85,8 +85,8 @@ class Torch:
         self.device = device
         self.label = str(device)
         self.ordinal = -1 if device.type == "cpu" else device.index
-        # Those that torch's kernel for several copies at once takes; others are copied one by one.
-        self._grouped_dtypes = frozenset({torch.float32, torch.float16, torch.bfloat16})
+        # Element types that torch's kernel for several copies at once takes, and copies bit by bit.
+        self._bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         # A checkpoint has few different shapes, and asks for each of them thousands of times.
         self._strides = lru_cache(maxsize=4096)(strides)
         if self.ordinal < 0:
@@ -136,15 +136,14 @@ class Torch:
         return int(array.data_ptr())
 
     def own(self, views: list[Any]) -> list[Any]:
-        first = views[0]
-        if self.ordinal < 0 or len(views) == 1 or first.dtype not in self._grouped_dtypes:
-            return [view.clone() for view in views]
-        if any(view.dtype is not first.dtype for view in views):
+        bits = self._bits.get(views[0].itemsize)
+        alike = all(view.itemsize == views[0].itemsize for view in views)
+        if self.ordinal < 0 or len(views) == 1 or bits is None or not alike:
             return [view.clone() for view in views]
         # One kernel for all of them. Launched one by one, copies of small tensors take longer than
-        # their bytes take to arrive.
+        # their bytes take to arrive. As integers: as floats it would change the bits of NaNs.
         copies = [self._torch.empty_like(view) for view in views]
-        self._torch._foreach_copy_(copies, views)
+        self._torch._foreach_copy_([copy.view(bits) for copy in copies], [view.view(bits) for view in views])
         return copies
 
     def dtype(self, name: str) -> Any:

@@ -263,6 +263,9 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         """
         for load in list(getattr(self, "_loads", ())):
             load.close()
+        if self.java is _bridge.LEFT_BEHIND:
+            # A thread of the parent's may have held the lock; it does not exist here.
+            return
         with self._decoding:
             super().close()
 
@@ -452,6 +455,16 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
 
     def get_slice(self, name: str) -> TensorSlice:
         """A tensor that is read when it is indexed, and then only the rows that are needed.
+
+        Returns
+        -------
+        TensorSlice
+            With ``get_shape()``, ``get_dtype()`` and indexes: ints, slices with positive steps, ``...``.
+
+        Raises
+        ------
+        SafetensorError
+            There is no such tensor, or more than one; after `close()`.
 
         Examples
         --------

@@ -143,6 +143,9 @@ class TensorSlice:
 
     def _check_slice(self, axis: int, given: slice) -> slice:
         size = self._shape[axis]
+        for number in (given.start, given.stop, given.step):
+            if number is not None and not hasattr(number, "__index__"):
+                raise TypeError(f"tensor {self._name}: expected ints in a slice, got {type(number).__name__}")
         step = 1 if given.step is None else operator.index(given.step)
         if step < 1:
             raise SliceStepError(f"tensor {self._name}: expected a positive step in dimension {axis}, got {step}")

@@ -193,8 +193,9 @@ class CheckpointTest {
             try (RandomAccessFile file = new RandomAccessFile(path.toFile(), "rw")) {
                 file.setLength(bytes + 1);
             }
-            refused(FileException.class, path + ": expected " + bytes + " bytes as when it was opened, found "
-                    + (bytes + 1) + ": it was changed in between", () -> checkpoint.load(HOST));
+            refused(FileException.class, path + ": expected to read 190 bytes at " + (bytes - 190)
+                    + ", read none: the file has " + (bytes + 1) + " bytes, and had " + bytes + " when it was opened",
+                    () -> checkpoint.load(HOST));
         }
         assertEquals(0, descriptors(path), "a load that was refused holds no file");
     }
@@ -272,6 +273,17 @@ class CheckpointTest {
             try (Slab slab = load.next()) {
                 load.alsoOn(slab, 0);
             }
+        }
+    }
+
+    @Test
+    void slabThatWasGivenBackNeedsNoOtherStream() throws Exception {
+        try (Checkpoint checkpoint = open(threeTensors("a"));
+                Load load = checkpoint.load(HOST)) {
+            Slab slab = load.next();
+            slab.close();
+            load.alsoOn(slab, 0);
+            refused(IllegalStateException.class, "slab 0 is RELEASED: expected HANDED_OUT", slab::address);
         }
     }
 

@@ -40,6 +40,7 @@ public final class CheckpointFile implements AutoCloseable {
                 throw new FileException(path, stat.directory() ? Errno.EISDIR : Errno.EINVAL,
                         "expected a regular file, found " + (stat.directory() ? "a directory" : "something else"));
             }
+            Posix.setWaiting(fd);
             return new CheckpointFile(path, fd, stat);
         } catch (ErrnoException e) {
             Posix.close(fd);

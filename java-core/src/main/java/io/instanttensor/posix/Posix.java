@@ -68,6 +68,12 @@ public final class Posix {
         }
     }
 
+    /// Has reads wait for their bytes, which [#open] leaves open: what is on tape is fetched for those who
+    /// wait, and others get EAGAIN.
+    public static void setWaiting(int fd) throws ErrnoException {
+        setFlags(fd, 0);
+    }
+
     /// Switches a descriptor to direct I/O: reads then bypass the page cache, and want aligned
     /// addresses, offsets and lengths.
     public static void setDirect(int fd) throws ErrnoException {

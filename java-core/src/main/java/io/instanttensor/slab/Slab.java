@@ -119,8 +119,12 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
         return true;
     }
 
-    /// Lets one more stream use it: that stream waits for its copies, and the memory for that stream.
+    /// Lets one more stream use it: that stream waits for its copies, and the memory for that stream. Does
+    /// nothing where it has been given back: who copied its tensors has no use for it any more.
     public void alsoOn(ConsumerStream stream) {
+        if (state.get() == SlabState.RELEASED) {
+            return;
+        }
         handedOutMemory();
         if (memory != null) {
             memory.arriveOn(stream);

@@ -45,6 +45,16 @@ class CheckpointFileTest {
     }
 
     @Test
+    void readsWaitForTheirBytes() throws IOException {
+        try (CheckpointFile file = CheckpointFile.open(Files.write(dir.resolve("a"), new byte[1]))) {
+            String flags = Files.readString(Path.of("/proc/self/fdinfo/" + file.descriptor()))
+                    .replaceAll("(?s).*flags:\\s*([0-7]+).*", "$1");
+            // O_NONBLOCK
+            assertEquals(0, Long.parseLong(flags, 8) & 04000);
+        }
+    }
+
+    @Test
     void aMissingFileIsNamedWithItsErrno() {
         Path path = dir.resolve("missing.safetensors");
 
