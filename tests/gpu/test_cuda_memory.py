@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,9 +33,7 @@ def scratch(needed_bytes: int) -> Path:
     free = shutil.disk_usage(root).free if root.is_dir() else 0
     if free < needed_bytes * 1.2:
         pytest.skip(f"{root} has {free / 1e9:.1f} GB free, and {needed_bytes * 1.2 / 1e9:.1f} GB are needed")
-    folder = root / f"instanttensor-test-{os.getpid()}-{threading.get_ident()}"
-    folder.mkdir()
-    return folder
+    return Path(tempfile.mkdtemp(prefix="instanttensor-test-", dir=root))
 
 
 def in_memory(shapes: list[int]) -> Iterator[Path]:
