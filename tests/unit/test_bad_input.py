@@ -117,7 +117,7 @@ def test_many_names_in_two_files_are_one_warning(tmp_path: Path) -> None:
         safe_open(paths, "pt").close()
     homes = " and ".join(map(str, paths))
     assert [str(warning.message) for warning in told] == [
-        f"tensor 'a' is in {homes}, and 2 more names likewise: tensors() yields each of them, get_tensor() refuses"
+        f"tensor 'a' is in {homes} (likewise: 2 more): tensors() yields each of them, get_tensor() refuses"
     ]
 
 
@@ -222,7 +222,8 @@ def test_a_file_that_is_cut_while_it_is_read(backend: str | None, tmp_path: Path
             seen.extend(name for name, _ in iterator)
     assert str(refused.value).startswith(f"{path}: read ")
     refused.match(
-        r".*: read [\d,]+ of [\d,]+ bytes at [\d,]+: the file ends there \(it had 6,5[\d,]+ bytes when it was opened\)$"
+        r".*: read [\d,]+ of [\d,]+ bytes at [\d,]+: the file (ends there|has [\d,]+ bytes) "
+        r"\(it had 6,5[\d,]+ bytes when it was opened\)$"
     )
     # What came before is whole, and in order.
     assert seen == list(tensors)[: len(seen)]

@@ -224,7 +224,7 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         doubled = [name for name in named_twice if name in self._catalogue]
         if doubled:
             homes = " and ".join(java.homes(doubled[0]))
-            more = f", and {len(doubled) - 1} more names likewise" if len(doubled) > 1 else ""
+            more = f" (likewise: {len(doubled) - 1} more)" if len(doubled) > 1 else ""
             warnings.warn(
                 f"tensor {doubled[0]!r} is in {homes}{more}: tensors() yields each of them, get_tensor() refuses",
                 UserWarning,

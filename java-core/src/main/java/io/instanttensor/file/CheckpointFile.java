@@ -131,6 +131,24 @@ public final class CheckpointFile implements AutoCloseable {
         }
     }
 
+    /// Compares the size with the one at opening, after a read: where a file on a network or in user space
+    /// shrinks meanwhile, the kernel can fill up what it has read with zeros, and report no error.
+    ///
+    /// @throws FileException where the file has been truncated or has grown since
+    public void requireStillWhole(long offset, long readBytes) throws FileException {
+        try {
+            long now = Posix.stat(fd).bytes();
+            if (now != bytes()) {
+                long there = Math.clamp(now - offset, 0, readBytes);
+                throw new FileException(path, 0, "read " + grouped(there) + " of " + grouped(readBytes) + " bytes at "
+                        + grouped(offset) + ": the file has " + grouped(now) + " bytes (it had " + grouped(bytes())
+                        + " bytes when it was opened)");
+            }
+        } catch (ErrnoException e) {
+            throw new FileException(path, e.errno(), e.getMessage());
+        }
+    }
+
     private static String grouped(long number) {
         return String.format(Locale.ROOT, "%,d", number);
     }

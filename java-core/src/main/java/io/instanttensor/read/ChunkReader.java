@@ -60,6 +60,7 @@ public final class ChunkReader {
         if (got < needed) {
             throw file.endedEarly(chunk.fileOffset(), chunk.bytes(), Math.max(0, got - lead));
         }
+        file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
         Recorder.endRead(event, file.path(), chunk.fileOffset(), chunk.bytes(), access.direct());
         return buffer.asSlice(lead, chunk.bytes());
     }
@@ -73,6 +74,7 @@ public final class ChunkReader {
             file.readFully(slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset);
             Recorder.endRead(event, file.path(), fileOffset, segment.bytes(), false);
         }
+        file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
     }
 
     /// A direct read may stop short of a unit (at the file's end, or because the file system felt like

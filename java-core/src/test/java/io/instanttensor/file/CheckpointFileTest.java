@@ -112,6 +112,18 @@ class CheckpointFileTest {
     }
 
     @Test
+    void whatWasReadOfAFileThatShrankMeanwhileCountsUpToItsNewEnd() throws IOException {
+        Path path = Files.write(dir.resolve("a"), new byte[2000]);
+        try (CheckpointFile file = CheckpointFile.open(path)) {
+            assertDoesNotThrow(() -> file.requireStillWhole(1000, 1000));
+            Files.write(path, new byte[1500]);
+            FileException e = assertThrows(FileException.class, () -> file.requireStillWhole(1000, 1000));
+            assertEquals(path + ": read 500 of 1,000 bytes at 1,000: the file has 1,500 bytes"
+                    + " (it had 2,000 bytes when it was opened)", e.getMessage());
+        }
+    }
+
+    @Test
     void aFileOfTheSameSizeIsUnchanged() throws IOException {
         try (CheckpointFile file = CheckpointFile.open(Files.write(dir.resolve("a"), new byte[2000]))) {
             assertDoesNotThrow(() -> file.requireUnchanged(8, 1000));
