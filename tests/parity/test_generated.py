@@ -256,7 +256,8 @@ def test_f6_is_refused_by_name_when_asked_for_and_not_before(tmp_path: Path, dty
             f.get_tensors,
             lambda: list(iterator),
         ):
-            with pytest.raises(SafetensorError, match=f"^dtype {dtype}: (torch|numpy) .*has no element type for it"):
+            text = f"^tensor 'six': dtype {dtype}: (torch|numpy) .*has no element type for it"
+            with pytest.raises(SafetensorError, match=text):
                 ask()
         assert [name for name, _ in safe_open(path, framework, tensor_filter=["a", "z"]).tensors()] == ["a", "z"]
 
@@ -265,7 +266,7 @@ def test_f4_is_refused_by_name_with_numpy(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", {"four": stored("F4", [2, 4])})
     with safe_open(path, "np") as f, pytest.raises(ValueError) as refused:
         f.get_tensor("four")
-    assert str(refused.value) == "dtype F4: numpy has no element type for it; use framework='pt'"
+    assert str(refused.value) == "tensor 'four': dtype F4: numpy has no element type for it; use framework='pt'"
 
 
 def test_f4_halves_the_last_dimension(tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ def test_f4_halves_the_last_dimension(tmp_path: Path) -> None:
         with pytest.raises(SafetensorError) as refused:
             f.get_tensor("odd")
         assert str(refused.value) == (
-            "dtype F4: torch packs two elements a byte; the last dimension of [2, 3] is odd"
+            "tensor 'odd': dtype F4: torch packs two elements a byte; the last dimension of [2, 3] is odd"
         )
 
 

@@ -57,7 +57,7 @@ def test_without_ml_dtypes_the_error_says_what_to_install(monkeypatch: pytest.Mo
         with pytest.raises(SafetensorError) as refused:
             f.get_tensor("a")
     assert str(refused.value) == (
-        "dtype BF16: numpy has no element type for it; pip install ml_dtypes, or use framework='pt'"
+        "tensor 'a': dtype BF16: numpy has no element type for it; pip install ml_dtypes, or use framework='pt'"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from safetensors import SafetensorError
@@ -9,7 +11,7 @@ from safetensors import SafetensorError
 if TYPE_CHECKING:
     from ._bridge import Engine
 
-__all__ = ["SafetensorError", "SliceIndexError", "SliceStepError", "UnsupportedDtypeError", "reraise"]
+__all__ = ["SafetensorError", "SliceIndexError", "SliceStepError", "UnsupportedDtypeError", "about", "reraise"]
 
 
 class SliceIndexError(SafetensorError, IndexError):
@@ -22,6 +24,15 @@ class SliceStepError(SafetensorError, ValueError):
 
 class UnsupportedDtypeError(SafetensorError, ValueError):
     """An element type that the framework does not have, or cannot do this with."""
+
+
+@contextmanager
+def about(tensor: str) -> Iterator[None]:
+    """Adds a tensor's name to what is said of its element type."""
+    try:
+        yield
+    except UnsupportedDtypeError as error:
+        raise UnsupportedDtypeError(f"tensor {tensor!r}: {error}") from None
 
 
 def reraise(engine: Engine, error: BaseException) -> NoReturn:

@@ -12,7 +12,7 @@ from . import _bridge
 from ._bridge import JavaCheckpoint, JavaLoad, JavaOwner, call, keep
 from ._capsule import Export
 from ._catalogue import Catalogue
-from ._errors import SafetensorError
+from ._errors import SafetensorError, about
 from ._frameworks import Framework
 
 if TYPE_CHECKING:
@@ -190,15 +190,15 @@ def _views(
     while position < len(entries):
         index, offset = entries[position]
         dtype, shape = catalogue.dtypes[index], catalogue.shapes[index]
-        if catalogue.sizes[index] == 0:
-            yield index, framework.empty(dtype, shape)
-            position += 1
-            continue
-        whole = typed.get(dtype)
-        if whole is None:
-            whole = typed[dtype] = framework.typed(base, dtype)
-        count = _equal_neighbours(catalogue, entries, position)
-        alike = framework.views(whole, dtype, shape, offset, count)
+        count = 1
+        with about(catalogue.names[index]):
+            if catalogue.sizes[index] == 0:
+                alike: Sequence[Any] = (framework.empty(dtype, shape),)
+            else:
+                if dtype not in typed:
+                    typed[dtype] = framework.typed(base, dtype)
+                count = _equal_neighbours(catalogue, entries, position)
+                alike = framework.views(typed[dtype], dtype, shape, offset, count)
         for (index, _), tensor in zip(entries[position : position + count], alike):
             yield index, tensor
         position += count

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from . import _bridge, _dtypes, _filters, _frameworks, _loading, _progress, _stats
 from ._bridge import JavaCheckpoint, JavaOwner, call
 from ._catalogue import Catalogue
-from ._errors import SafetensorError
+from ._errors import SafetensorError, about
 from ._options import BackendCandidate, Options, Progress
 from ._slices import TensorSlice
 
@@ -321,12 +321,13 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         self._open()
         index = self._catalogue.find(name)
         stored, shape = self._catalogue.dtypes[index], self._catalogue.shapes[index]
-        dtype = self._framework.dtype(stored)
-        if isinstance(self._framework, _frameworks.Numpy):
-            return dtype, shape
-        import torch
+        with about(name):
+            dtype = self._framework.dtype(stored)
+            if isinstance(self._framework, _frameworks.Numpy):
+                return dtype, shape
+            import torch
 
-        return dtype, torch.Size(_dtypes.view_shape(stored, shape))
+            return dtype, torch.Size(_dtypes.view_shape(stored, shape))
 
     def tensors(self) -> Iterator[tuple[str, Any]]:
         """Loads all tensors, in the order of `keys()`. May be called any number of times.
@@ -484,15 +485,19 @@ class safe_open(JavaOwner):  # noqa: N801  (the name is safetensors')
         )
 
     def _read(self, indexes: list[int]) -> list[Any]:
-        catalogue, framework = self._catalogue, self._framework
-        arrays = [framework.empty(catalogue.dtypes[i], catalogue.shapes[i]) for i in indexes]
+        catalogue = self._catalogue
+        arrays = [self._empty(index, catalogue.shapes[index]) for index in indexes]
         self._read_into([(i, 0, catalogue.sizes[i], target) for i, target in zip(indexes, arrays)])
         return arrays
+
+    def _empty(self, index: int, shape: tuple[int, ...]) -> Any:
+        with about(self._catalogue.names[index]):
+            return self._framework.empty(self._catalogue.dtypes[index], shape)
 
     def _read_rows(self, index: int, first: int, stop: int) -> Any:
         catalogue = self._catalogue
         shape = catalogue.shapes[index]
-        target = self._framework.empty(catalogue.dtypes[index], (stop - first, *shape[1:]))
+        target = self._empty(index, (stop - first, *shape[1:]))
         size = catalogue.sizes[index] // shape[0] if shape[0] else 0
         self._read_into([(index, first * size, (stop - first) * size, target)])
         return target
