@@ -196,15 +196,15 @@ public final class Checkpoint implements AutoCloseable {
             LoadPlan plan, DeviceHome home, MemorySource source, ReadPipeline.Settings settings, SlabBudget budget)
             throws IOException {
         open.retain();
-        List<ChunkReader> files;
+        Load load;
         try {
             requireFilesUnchanged(plan);
-            files = readers();
+            load = new Load(plan, home, source, open, readers(), settings, budget);
         } catch (IOException | RuntimeException | Error e) {
             open.release();
             throw e;
         }
-        return new Load(plan, home, source, open, files, settings, budget);
+        return load.start();
     }
 
     private void requireFilesUnchanged(LoadPlan plan) throws IOException {

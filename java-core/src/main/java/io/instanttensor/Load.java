@@ -46,7 +46,12 @@ public final class Load implements AutoCloseable {
         this.queue = new SlabQueue(plan, home.device(), source, home.reclaimer());
         SlabRoom room = new ReleasingFiles(queue, open);
         this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters, settings);
+    }
+
+    /// Starts the readers. From here on the files are released by the last of them.
+    Load start() {
         pipeline.start();
+        return this;
     }
 
     public LoadPlan plan() {

@@ -27,9 +27,16 @@ public final class PythonLoad {
     private Slab current;
     private boolean closed;
 
+    /// Takes the load over; where that fails, the load is closed.
     PythonLoad(Load load) {
         this.load = load;
-        this.layoutAddress = writeLayout(load.plan().slabs());
+        try {
+            this.layoutAddress = writeLayout(load.plan().slabs());
+        } catch (RuntimeException | Error e) {
+            arena.close();
+            load.close();
+            throw e;
+        }
     }
 
     /// Slab by slab: how many tensors it holds, its bytes, the bytes it takes in memory; then, tensor by
