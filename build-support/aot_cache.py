@@ -19,6 +19,7 @@ def record() -> None:
     from instanttensor import _bridge, _capsule, _loading
 
     engine = _bridge.engine()
+    engine.rehearse()
     descriptor = engine.rehearsalFile()
     options = engine.options(0, 0, 0, 0, 0, 0.0, 0, 1)
     java = _bridge.wait_open(f"/proc/self/fd/{descriptor}", "", options)

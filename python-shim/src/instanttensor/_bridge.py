@@ -153,7 +153,6 @@ def _settle_in(found: Engine) -> None:
     # Threads of the engine run on while Python's world ends; what they still read into or copy from has
     # to be quiet by then.
     atexit.register(_close_all)
-    found.rehearse()
 
 
 def wait_open(

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 from . import _frameworks
 
+# With fewer it would only make the start longer, by as much as it makes the first load shorter.
+_SPARE_PROCESSORS = 4
+
 if TYPE_CHECKING:
     from ._bridge import Engine
 
@@ -22,7 +25,10 @@ def rehearse(engine: Engine) -> None:
 
     What fails here is told by the first real load, to somebody who wants to know.
     """
+    if len(os.sched_getaffinity(0)) < _SPARE_PROCESSORS:
+        return
     with contextlib.suppress(Exception):
+        engine.rehearse()
         framework = _framework()
         if framework is None:
             return

@@ -28,7 +28,7 @@ public final class JepAttachment {
     ///         thread to copy from, jep reads `tstate` alone, to learn its interpreter
     public static void attach(String library, long seed) {
         // The engine warms up meanwhile; the two have nothing to do with each other.
-        Rehearsal.start();
+        Rehearsal.startBeside();
         System.load(library);
         var attachment = new JepAttachment();
         var failure = new Throwable[1];
