@@ -119,15 +119,11 @@ public final class CheckpointFile implements AutoCloseable {
     /// @param expectedBytes of that read
     /// @throws FileException where the file has been truncated or has grown since
     public void requireUnchanged(long offset, long expectedBytes) throws FileException {
-        try {
-            long now = Posix.stat(fd).bytes();
-            if (now != bytes()) {
-                throw new FileException(path, 0, "expected to read " + grouped(expectedBytes) + " bytes at "
-                        + grouped(offset) + ", read none: the file has " + grouped(now) + " bytes, and had "
-                        + grouped(bytes()) + " when it was opened");
-            }
-        } catch (ErrnoException e) {
-            throw new FileException(path, e.errno(), e.getMessage());
+        long now = bytesNow();
+        if (now != bytes()) {
+            throw new FileException(path, 0, "expected to read " + grouped(expectedBytes) + " bytes at "
+                    + grouped(offset) + ", read none: the file has " + grouped(now) + " bytes, and had "
+                    + grouped(bytes()) + " when it was opened");
         }
     }
 
@@ -136,14 +132,18 @@ public final class CheckpointFile implements AutoCloseable {
     ///
     /// @throws FileException where the file has been truncated or has grown since
     public void requireStillWhole(long offset, long readBytes) throws FileException {
+        long now = bytesNow();
+        if (now != bytes()) {
+            long there = Math.clamp(now - offset, 0, readBytes);
+            throw new FileException(path, 0, "read " + grouped(there) + " of " + grouped(readBytes) + " bytes at "
+                    + grouped(offset) + ": the file has " + grouped(now) + " bytes (it had " + grouped(bytes())
+                    + " bytes when it was opened)");
+        }
+    }
+
+    private long bytesNow() throws FileException {
         try {
-            long now = Posix.stat(fd).bytes();
-            if (now != bytes()) {
-                long there = Math.clamp(now - offset, 0, readBytes);
-                throw new FileException(path, 0, "read " + grouped(there) + " of " + grouped(readBytes) + " bytes at "
-                        + grouped(offset) + ": the file has " + grouped(now) + " bytes (it had " + grouped(bytes())
-                        + " bytes when it was opened)");
-            }
+            return Posix.stat(fd).bytes();
         } catch (ErrnoException e) {
             throw new FileException(path, e.errno(), e.getMessage());
         }
