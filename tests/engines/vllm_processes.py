@@ -81,7 +81,15 @@ def crashes(folder: Path, minilm: Path, answer: Callable[[str], None]) -> None:
 
 
 def crashes_later(folder: Path, minilm: Path, answer: Callable[[str], None]) -> None:
-    """With faulthandler once Java runs, which is loaded with again."""
+    """With faulthandler from after the load, as vLLM's watchdog enables it."""
+    faulthandler.disable()
+    answer(load(folder))
+    faulthandler.enable()
+    culprit()
+
+
+def crashes_after_another(folder: Path, minilm: Path, answer: Callable[[str], None]) -> None:
+    """The same, and then another load."""
     faulthandler.disable()
     load(folder)
     faulthandler.enable()
@@ -155,7 +163,12 @@ def live(rank: int, folder: Path, minilm: Path) -> dict[str, Any]:
 Work = Callable[[Path, Path, Callable[[str], None]], None]
 # Name: what to do, how to start; those of a row run together.
 ROWS: list[dict[str, tuple[Work, str]]] = [
-    {"spawned": (crashes, "spawn"), "forked": (crashes, "fork"), "forked, later": (crashes_later, "fork")},
+    {
+        "spawned": (crashes, "spawn"),
+        "forked": (crashes, "fork"),
+        "enabled later": (crashes_later, "fork"),
+        "loaded again": (crashes_after_another, "fork"),
+    },
     {"rank 0": (rank_0, "fork"), "rank 1": (rank_1, "fork")},
 ]
 
