@@ -1,0 +1,86 @@
+"""Workers, started as vLLM starts them, and two ranks that load together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+PATIENCE_S = 600
+
+
+@pytest.fixture(scope="module")
+def answers(engines: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """By worker: what it found, its exit status, its standard error."""
+    folder = tmp_path_factory.mktemp("processes")
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "vllm_processes.py"), str(folder), str(minilm)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (engines / "vllm", HERE.parent, HERE)))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, _ = process.communicate()
+        pytest.fail(f"the workers hung: {out}")
+    assert process.returncode == 0, out
+    answers: dict[str, Any] = json.loads((folder / "answers.json").read_text())
+    return answers
+
+
+@pytest.mark.parametrize("worker", ["forked", "spawned", "enabled later"])
+def test_faulthandler_is_silent_while_a_worker_loads_and_tells_of_a_real_fault(
+    answers: dict[str, Any], worker: str
+) -> None:
+    answer = answers[worker]
+    assert answer["found"] == "java before: False, after: True, loads: 1, equal: True", answer
+    assert answer["status"] == -signal.SIGSEGV, answer
+    assert answer["stderr"].count("Fatal Python error: ") == 1, answer
+    assert "in culprit" in answer["stderr"].split("Fatal Python error: ")[1]
+
+
+def test_faulthandler_enabled_between_two_loads_is_silent_and_a_real_fault_is_still_told(
+    answers: dict[str, Any],
+) -> None:
+    """The second load puts Java's handlers back on top, and a fault that is not Java's goes to the one that was there
+    before Java: in vLLM apache-tvm-ffi's, which prints the calls in C and not those in Python.
+    """
+    answer = answers["loaded again"]
+    assert answer["found"] == "java before: True, after: True, loads: 1, equal: True", answer
+    assert answer["status"] == -signal.SIGSEGV, answer
+    assert "Fatal Python error: " not in answer["stderr"].split("Segfault encountered")[0]
+    assert "string_at" in answer["stderr"].split("Segfault encountered")[1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_two_ranks_load_together(answers: dict[str, Any], rank: int) -> None:
+    answer = answers[f"rank {rank}"]
+    assert answer["status"] == 0, answer
+    assert answer["found"].startswith("{"), answer
+    found = json.loads(answer["found"])
+    # Each reads its half, and of experts its own.
+    assert found.pop("read") == pytest.approx(0.5, abs=0.1)
+    assert found.pop("experts' read") == pytest.approx(1, abs=0.1)
+    assert found == {
+        "equal": True,
+        "by vLLM's group": True,
+        "experts equal": True,
+        "experts": [str(4 * rank + n) for n in range(4)],
+        "experts' group": None,
+        "abandoned": True,
+        "equal again": True,
+        "slabs": 0,
+        "model equal": True,
+        "heads": 6,
+        "forward equal": True,
+    }
