@@ -255,6 +255,33 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal) {
     return end(SUCCESS);
 }
 
+CUresult cuDriverGetVersion(int *version) {
+    CUresult fault = begin("cuDriverGetVersion");
+    if (fault) {
+        return end(fault);
+    }
+    *version = 12060;
+    return end(SUCCESS);
+}
+
+CUresult cuDeviceGetName(char *name, int bytes, CUdevice device) {
+    CUresult fault = begin("cuDeviceGetName");
+    if (fault || device < 0 || device >= device_count) {
+        return end(fault ? fault : INVALID_DEVICE);
+    }
+    snprintf(name, (size_t)bytes, "Stub GPU %d", device);
+    return end(SUCCESS);
+}
+
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
+    CUresult fault = begin("cuDeviceTotalMem");
+    if (fault || device < 0 || device >= device_count) {
+        return end(fault ? fault : INVALID_DEVICE);
+    }
+    *bytes = memory_bytes;
+    return end(SUCCESS);
+}
+
 static struct context *primary_of(CUdevice device) {
     struct context *context = contexts;
     while (context && !(context->alive && context->device == device)) {

@@ -9,8 +9,11 @@ Importing this package starts nothing: the engine's JVM starts with the first
 `safe_open`, torch is imported when the first tensor is asked for.
 """
 
+from . import _installed
 from ._options import Backend, BackendPolicy
 from ._safe_open import safe_open
 from ._version import __version__
 
 __all__ = ["Backend", "BackendPolicy", "__version__", "safe_open"]
+
+_installed.check()

@@ -248,15 +248,19 @@ def _feature(version: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
+def java_version(home: Path) -> str:
+    """What a Java home says it is; empty where it does not. OSError where it is none."""
+    lines = (home / "release").read_text(encoding="utf-8", errors="replace").splitlines()
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    return fields.get("JAVA_VERSION", "").strip().strip('"')
+
+
 def _fault_of_java_home(home: Path) -> str | None:
     """Why `home` cannot serve, or None where it can."""
-    release = home / "release"
     try:
-        lines = release.read_text(encoding="utf-8", errors="replace").splitlines()
+        version = java_version(home)
     except OSError:
-        return f"is no Java home: it has no readable file {release}"
-    fields = dict(line.split("=", 1) for line in lines if "=" in line)
-    version = fields.get("JAVA_VERSION", "").strip().strip('"')
+        return f"is no Java home: it has no readable file {home / 'release'}"
     if _feature(version) < JAVA_RELEASE:
         return f"is Java {version or 'of no known version'}, and Java {JAVA_RELEASE} or later is needed"
     if not _libjvm(home).is_file():

@@ -102,8 +102,7 @@ public final class Checkpoint implements AutoCloseable {
             return;
         }
         long bytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
-        int buffers = Math.toIntExact(Math.min(ReaderCount.MAX_BUFFERS, Math.ceilDiv(bytes, load.chunkBytes())));
-        DeviceHome.of(load.device()).staging().prepare(buffers, ChunkReader.bufferBytes(load.chunkBytes()));
+        DeviceHome.of(load.device()).staging().prepare(ReaderCount.preparedBuffers(bytes, load.chunkBytes()), ChunkReader.bufferBytes(load.chunkBytes()));
     }
 
     public Catalogue catalogue() {
@@ -136,14 +135,20 @@ public final class Checkpoint implements AutoCloseable {
         return load(IntStream.range(0, catalogue.tensors().size()).toArray(), options);
     }
 
+    /// What a load of all tensors would do if it were started now. Reads nothing, and takes no memory.
+    public LoadOutlook outlook(LoadOptions options) throws IOException {
+        int[] tensors = IntStream.range(0, catalogue.tensors().size()).toArray();
+        SlabBudget budget = budget(tensors, options);
+        return LoadOutlook.of(plan(tensors, budget, options), budget, options, readers());
+    }
+
     /// Starts loading some.
     ///
     /// @param tensors indexes into the catalogue, ascending
     public Load load(int[] tensors, LoadOptions options) throws IOException {
         DeviceHome home = DeviceHome.of(options.device());
         SlabBudget budget = budget(tensors, options);
-        LoadPlan plan = LoadPlanner.plan(
-                whole(tensors), new PlanLimits(budget.slabBytes(), options.chunkBytes(), options.share()));
+        LoadPlan plan = plan(tensors, budget, options);
         ReadPipeline.Settings settings = ReaderCount.settings(options, readers());
         SlabPool pool = new SlabPool(home.device(), budget, settings.readers(), plan.slabs().size() > 1);
         return start(plan, home, pool, settings, budget);
@@ -162,8 +167,9 @@ public final class Checkpoint implements AutoCloseable {
         }
     }
 
-    private List<Wanted> whole(int[] tensors) {
-        return IntStream.of(tensors).mapToObj(tensor -> Wanted.whole(catalogue, tensor)).toList();
+    private LoadPlan plan(int[] tensors, SlabBudget budget, LoadOptions options) {
+        List<Wanted> whole = IntStream.of(tensors).mapToObj(tensor -> Wanted.whole(catalogue, tensor)).toList();
+        return LoadPlanner.plan(whole, new PlanLimits(budget.slabBytes(), options.chunkBytes(), options.share()));
     }
 
     /// Starts loading ranges into memory of the caller's.

@@ -2,8 +2,10 @@ package io.instanttensor;
 
 import io.instanttensor.device.Device;
 import io.instanttensor.device.DeviceId;
+import io.instanttensor.device.GpuSurvey;
 import io.instanttensor.device.HostDevice;
 import io.instanttensor.device.cuda.CudaDevice;
+import io.instanttensor.device.cuda.CudaSurvey;
 import io.instanttensor.slab.Reclaimer;
 import io.instanttensor.stage.StagingPool;
 import java.util.HashMap;
@@ -24,6 +26,11 @@ record DeviceHome(Device device, StagingPool staging, Reclaimer reclaimer) {
             }
             return home;
         }
+    }
+
+    /// What the CUDA driver says of the machine; opens no device for longer than that takes.
+    static GpuSurvey gpus() {
+        return CudaSurvey.take();
     }
 
     private static DeviceHome open(DeviceId id) {

@@ -21,6 +21,13 @@ final class ReaderCount {
 
     private ReaderCount() {}
 
+    /// How many buffers are pinned while headers are read.
+    ///
+    /// @param bytes of the files
+    static int preparedBuffers(long bytes, long chunkBytes) {
+        return Math.toIntExact(Math.min(MAX_BUFFERS, Math.ceilDiv(bytes, chunkBytes)));
+    }
+
     static ReadPipeline.Settings settings(LoadOptions options, List<ChunkReader> files) {
         int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / options.share().world());
         boolean direct = files.stream().anyMatch(file -> file.access().direct());

@@ -24,6 +24,11 @@ public final class Opening {
     ///
     /// @throws Exception what opening it threw
     public PythonCheckpoint await(long timeoutMillis) throws Exception {
+        return await(task, timeoutMillis);
+    }
+
+    /// The outcome of a task; null when there is none in time.
+    static <T> T await(FutureTask<T> task, long timeoutMillis) throws Exception {
         try {
             return task.get(timeoutMillis, TimeUnit.MILLISECONDS);
         } catch (TimeoutException e) {

@@ -65,6 +65,21 @@ public final class PythonBridge {
                 cudaOrdinal, bufferBytes, chunkBytes, readers, readsInFlight, maxFreeFraction, rank, world);
     }
 
+    /// What the CUDA driver says of itself and of the GPUs; for `doctor`, as [Probes#gpus] flattens it.
+    public static Answer gpus() {
+        return new Answer(Probes::gpus);
+    }
+
+    /// Whether io_uring could be used: empty, or why not.
+    public static Answer ioUring() {
+        return new Answer(Probes::ioUring);
+    }
+
+    /// What the storage of a file can do; as [Probes#storage] flattens it.
+    public static Answer storage(String file) {
+        return new Answer(() -> Probes.storage(Path.of(file)));
+    }
+
     /// Where the structs of exported slabs lie; for a forked child, which must not call anything here.
     public static long exportTableAddress() {
         return ManagedTensors.tableAddress();

@@ -4,6 +4,7 @@ import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import io.instanttensor.Checkpoint;
+import io.instanttensor.LoadOutlook;
 import io.instanttensor.header.SafetensorsHeader;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.FileAccess;
@@ -101,6 +102,15 @@ public final class PythonCheckpoint {
     /// What a load would hold at most in slabs of its own.
     public long capBytes(long tensorsAddress, int count, PythonOptions options) throws IOException {
         return checkpoint.budget(readInts(tensorsAddress, count), options.toLoadOptions()).capBytes();
+    }
+
+    /// The numbers of [LoadOutlook], in the order of its components.
+    public long[] outlook(PythonOptions options) throws IOException {
+        LoadOutlook outlook = checkpoint.outlook(options.toLoadOptions());
+        return new long[] {
+            outlook.readers(), outlook.chunkBytes(), outlook.reads(), outlook.slabs(), outlook.slabBytes(),
+            outlook.capBytes(), outlook.stagingBytes()
+        };
     }
 
     /// Starts loading tensors into slabs.

@@ -20,6 +20,7 @@ public final class Posix {
     private static final int RWF_NOWAIT = 8;
     private static final long STATFS_BYTES = 120;
     private static final long CACHESTAT_BYTES = 40;
+    private static final long IO_URING_PARAMS_BYTES = 120;
 
     private Posix() {}
 
@@ -141,6 +142,15 @@ public final class Posix {
                 return false;
             }
             throw e;
+        }
+    }
+
+    /// Makes a ring of one entry and gives it back: whether this process may use io_uring.
+    public static void tryIoUring() throws ErrnoException {
+        try (Arena arena = Arena.ofConfined()) {
+            // int io_uring_setup(unsigned int entries, struct io_uring_params *params)
+            close(Math.toIntExact(Syscalls.call("io_uring_setup", Syscalls.IO_URING_SETUP, 1,
+                    arena.allocate(IO_URING_PARAMS_BYTES, 8), 0, 0, 0, 0)));
         }
     }
 

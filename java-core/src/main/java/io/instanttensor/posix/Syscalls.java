@@ -27,6 +27,7 @@ final class Syscalls {
     static final long MEMFD_CREATE = 319;
     static final long PREADV2 = 327;
     static final long STATX = 332;
+    static final long IO_URING_SETUP = 425;
     static final long CACHESTAT = 451;
 
     private static final MemoryLayout CALL_STATE = Linker.Option.captureStateLayout();

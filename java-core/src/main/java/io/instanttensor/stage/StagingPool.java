@@ -26,6 +26,11 @@ public final class StagingPool implements AutoCloseable {
         this.device = device;
     }
 
+    /// What so many buffers take within the limit; a single one may exceed it.
+    public static long bytes(int buffers, long bytes) {
+        return buffers == 0 ? 0 : bytes * Math.clamp(LIMIT_BYTES / bytes, 1, buffers);
+    }
+
     /// Pins buffers in the background, for a load that is about to start.
     ///
     /// @param buffers how many there shall be, busy ones included

@@ -20,6 +20,11 @@ final class CuResult {
         return new DeviceException(call + " " + what + ": " + CUresult.stringFor(result) + " (" + result + ")");
     }
 
+    /// @return `cuInit: CUDA_ERROR_UNKNOWN (999)`
+    static DeviceException failure(int result, String call) {
+        return new DeviceException(call + ": " + CUresult.stringFor(result) + " (" + result + ")");
+    }
+
     /// Whether the driver or the context is gone, and with it everything that was made there: what is
     /// given back then is no longer anybody's. So it is while the process exits.
     static boolean isGone(int result) {

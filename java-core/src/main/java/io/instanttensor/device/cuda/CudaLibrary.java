@@ -19,6 +19,8 @@ final class CudaLibrary {
     /// The folder with JCuda's library, for a JVM that was started without it on `java.library.path`.
     static final String NATIVE_DIR = "instanttensor.native.dir";
 
+    static final String DRIVER = "libcuda.so.1";
+
     private static final String TEMPORARY_FOLDER = "java.io.tmpdir";
     private static boolean loaded;
 
@@ -29,7 +31,7 @@ final class CudaLibrary {
         if (loaded) {
             return;
         }
-        requireDriver("libcuda.so.1");
+        requireDriver(DRIVER);
         loadBindings(LibUtils.createPlatformLibraryName("JCudaDriver-" + JCudaVersion.get()));
         loaded = true;
     }

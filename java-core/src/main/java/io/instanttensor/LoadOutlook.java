@@ -1,0 +1,44 @@
+package io.instanttensor;
+
+import io.instanttensor.device.DeviceId;
+import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.plan.SlabBudget;
+import io.instanttensor.read.ChunkReader;
+import io.instanttensor.stage.ReadPipeline;
+import io.instanttensor.stage.StagingPool;
+import java.util.List;
+
+/// What a load would do if it were started now, going by the memory that is free and by how the files are
+/// read.
+///
+/// @param readers threads that read at once
+/// @param chunkBytes of one read, at most
+/// @param reads how many of them
+/// @param slabs how many of them, one after the other
+/// @param slabBytes what a slab holds, unless a single tensor is larger
+/// @param capBytes of slabs that no view refers to, at most
+/// @param stagingBytes of the buffers that bytes pass through, at most; pinned where they go to a GPU. 0
+///     where they are read to where they belong
+public record LoadOutlook(
+        int readers, long chunkBytes, int reads, int slabs, long slabBytes, long capBytes, long stagingBytes) {
+    static LoadOutlook of(LoadPlan plan, SlabBudget budget, LoadOptions options, List<ChunkReader> files) {
+        ReadPipeline.Settings settings = ReaderCount.settings(options, files);
+        int readers = Math.min(settings.readers(), plan.chunkCount());
+        return new LoadOutlook(readers, options.chunkBytes(), plan.chunkCount(), plan.slabs().size(),
+                budget.slabBytes(), budget.capBytes(),
+                stagingBytes(options, files, Math.min(readers * settings.buffersPerReader(), plan.chunkCount())));
+    }
+
+    /// @param wanted buffers that the readers would ask for
+    private static long stagingBytes(LoadOptions options, List<ChunkReader> files, int wanted) {
+        boolean host = options.device().kind() == DeviceId.Kind.CPU;
+        if (host && files.stream().noneMatch(file -> file.access().direct())) {
+            return 0;
+        }
+        long bytes = files.stream().map(ChunkReader::file).mapToLong(CheckpointFile::bytes).sum();
+        // For a GPU some are pinned at opening, before anybody knows how many readers there will be.
+        int buffers = host ? wanted : Math.max(wanted, ReaderCount.preparedBuffers(bytes, options.chunkBytes()));
+        return StagingPool.bytes(buffers, ChunkReader.bufferBytes(options.chunkBytes()));
+    }
+}

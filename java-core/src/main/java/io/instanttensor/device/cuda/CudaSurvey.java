@@ -1,0 +1,91 @@
+package io.instanttensor.device.cuda;
+
+import static jcuda.driver.JCudaDriver.cuDeviceGet;
+import static jcuda.driver.JCudaDriver.cuDeviceGetCount;
+import static jcuda.driver.JCudaDriver.cuDeviceGetName;
+import static jcuda.driver.JCudaDriver.cuDeviceTotalMem;
+import static jcuda.driver.JCudaDriver.cuDriverGetVersion;
+import static jcuda.driver.JCudaDriver.cuInit;
+
+import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceException;
+import io.instanttensor.device.GpuSurvey;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import jcuda.JCudaVersion;
+import jcuda.driver.CUdevice;
+import jcuda.driver.CUresult;
+
+/// Asks the driver what there is.
+public final class CudaSurvey {
+    private static final int NAME_BYTES = 256;
+
+    private CudaSurvey() {}
+
+    /// Never fails: what does is part of the answer. A context is made on each GPU for as long as it takes to
+    /// ask for its free memory.
+    public static GpuSurvey take() {
+        String bindings = JCudaVersion.get();
+        try {
+            CudaLibrary.requireDriver(CudaLibrary.DRIVER);
+        } catch (DeviceException e) {
+            return GpuSurvey.without(GpuSurvey.State.NO_DRIVER, e.getMessage(), bindings, 0);
+        }
+        try {
+            CudaLibrary.load();
+        } catch (DeviceException e) {
+            return GpuSurvey.without(GpuSurvey.State.UNUSABLE, e.getMessage(), bindings, 0);
+        }
+        int[] version = new int[1];
+        int cudaVersion = cuDriverGetVersion(version) == CUresult.CUDA_SUCCESS ? version[0] : 0;
+        int initialised = cuInit(0);
+        if (initialised != CUresult.CUDA_SUCCESS) {
+            GpuSurvey.State state = initialised == CUresult.CUDA_ERROR_NO_DEVICE
+                    ? GpuSurvey.State.NO_DEVICE : GpuSurvey.State.UNUSABLE;
+            return GpuSurvey.without(state, CuResult.failure(initialised, "cuInit").getMessage(), bindings, cudaVersion);
+        }
+        return counted(bindings, cudaVersion);
+    }
+
+    private static GpuSurvey counted(String bindings, int cudaVersion) {
+        try {
+            int[] count = new int[1];
+            CuResult.check(cuDeviceGetCount(count), "cuDeviceGetCount", () -> "of this machine");
+            if (count[0] == 0) {
+                return GpuSurvey.without(GpuSurvey.State.NO_DEVICE, "cuDeviceGetCount: 0", bindings, cudaVersion);
+            }
+            List<GpuSurvey.Gpu> gpus = new ArrayList<>();
+            for (int ordinal = 0; ordinal < count[0]; ordinal++) {
+                gpus.add(gpu(ordinal));
+            }
+            return new GpuSurvey(GpuSurvey.State.READY, "", bindings, cudaVersion, List.copyOf(gpus));
+        } catch (DeviceException e) {
+            return GpuSurvey.without(GpuSurvey.State.UNUSABLE, e.getMessage(), bindings, cudaVersion);
+        }
+    }
+
+    private static GpuSurvey.Gpu gpu(int ordinal) {
+        CUdevice device = new CUdevice();
+        CuResult.check(cuDeviceGet(device, ordinal), "cuDeviceGet", () -> "of cuda:" + ordinal);
+        byte[] name = new byte[NAME_BYTES];
+        CuResult.check(cuDeviceGetName(name, name.length, device), "cuDeviceGetName", () -> "of cuda:" + ordinal);
+        long[] total = new long[1];
+        CuResult.check(cuDeviceTotalMem(total, device), "cuDeviceTotalMem", () -> "of cuda:" + ordinal);
+        long free = 0;
+        String refusal = "";
+        try (CudaDevice opened = CudaDevice.open(ordinal); Device.Scope scope = opened.enter()) {
+            free = opened.memory().freeBytes();
+        } catch (DeviceException e) {
+            refusal = e.getMessage();
+        }
+        return new GpuSurvey.Gpu(text(name), total[0], free, refusal);
+    }
+
+    /// Up to the NUL.
+    private static String text(byte[] name) {
+        String all = new String(name, StandardCharsets.UTF_8);
+        int end = all.indexOf('\0');
+        return end < 0 ? all : all.substring(0, end);
+    }
+}

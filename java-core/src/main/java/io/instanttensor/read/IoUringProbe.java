@@ -1,0 +1,46 @@
+package io.instanttensor.read;
+
+import io.instanttensor.posix.Errno;
+import io.instanttensor.posix.ErrnoException;
+import io.instanttensor.posix.Posix;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+
+/// Whether this process could use io_uring. The engine does not; those who ask for it by a backend's name
+/// may want to know whether anybody could.
+public final class IoUringProbe {
+    private static final Path SWITCH = Path.of("/proc/sys/kernel/io_uring_disabled");
+
+    private IoUringProbe() {}
+
+    /// Why it cannot be used, in words for the user; empty where it can.
+    public static String refusal() {
+        try {
+            Posix.tryIoUring();
+            return "";
+        } catch (ErrnoException e) {
+            return refusal(e, setting());
+        }
+    }
+
+    /// @param setting of the sysctl kernel.io_uring_disabled; empty where the kernel has none (Linux 6.6)
+    static String refusal(ErrnoException e, String setting) {
+        return switch (e.errno()) {
+            case Errno.ENOSYS -> "this kernel has no io_uring, or a container's seccomp profile hides it: " + e.getMessage();
+            case Errno.EPERM, Errno.EACCES -> switch (setting) {
+                case "1", "2" -> "the sysctl kernel.io_uring_disabled is " + setting + ": " + e.getMessage();
+                default -> "it is forbidden here, as seccomp profiles of containers do: " + e.getMessage();
+            };
+            default -> e.getMessage();
+        };
+    }
+
+    private static String setting() {
+        try {
+            return Files.readString(SWITCH).strip();
+        } catch (IOException e) {
+            return "";
+        }
+    }
+}
