@@ -93,12 +93,12 @@ def test_only_the_boot_archive_of_this_very_jar_is_used(tmp_path: Path) -> None:
 
     jar = tmp_path / "instanttensor.jar"
     jar.write_bytes(b"some jar")
-    assert _jvm_options._boot_archive(jar) is None
+    assert _jvm_options.boot_archive(jar) is None
     (tmp_path / "instanttensor-00000000.aot").touch()
-    assert _jvm_options._boot_archive(jar) is None
+    assert _jvm_options.boot_archive(jar) is None
     archive = tmp_path / f"instanttensor-{zlib.crc32(b'some jar'):08x}.aot"
     archive.touch()
-    assert _jvm_options._boot_archive(jar) == archive
+    assert _jvm_options.boot_archive(jar) == archive
 
 
 def test_a_boot_archive_that_java_cannot_use_is_passed_over_in_silence(tmp_path: Path) -> None:

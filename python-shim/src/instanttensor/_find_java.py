@@ -12,7 +12,8 @@ JAVA_RELEASE = 25
 JEP_VERSION = "4.3.2"
 
 
-def _engine_dir() -> Path:
+def engine_dir() -> Path:
+    """Where the engine lies, or should."""
     override = os.environ.get("INSTANTTENSOR_ENGINE_DIR")
     return Path(override).absolute() if override else Path(__file__).absolute().parent / "_engine"
 
@@ -25,7 +26,7 @@ def engine_jar() -> Path:
     RuntimeError
         Where it is not there.
     """
-    jar = _engine_dir() / "instanttensor.jar"
+    jar = engine_dir() / "instanttensor.jar"
     if not jar.is_file():
         raise RuntimeError(
             f"{jar} is missing: this installation of instanttensor is incomplete; install its wheel again"

