@@ -138,7 +138,8 @@ def report(arguments, figures):
         first = statistics.median(answer["bytes"] / answer["seconds"][0] / 1e9 for answer in answers)
         later = [answer["bytes"] / seconds / 1e9 for answer in answers for seconds in answer["seconds"][1:]]
         rows.append([engine, FORMATS[loader][1], f"{first:.1f}", f"{statistics.median(later):.1f}" if later else ""])
-    for row in [["engine", "load format", "first load, GB/s", "later loads, GB/s"], ["---", "---", "---:", "---:"], *rows]:
+    columns = ["engine", "load format", "first load, GB/s", "later loads, GB/s"]
+    for row in [columns, ["---", "---", "---:", "---:"], *rows]:
         print("| " + " | ".join(row) + " |")
 
 

@@ -1,8 +1,4 @@
-"""What each rank does in test_ranks.py: the cases, and the worlds that run them.
-
-A world is started once and goes through all of its cases, since starting ranks takes longer than
-anything they do. A case answers a text, which the test compares.
-"""
+"""What each rank does in test_ranks.py: the cases, and the world that goes through them."""
 
 from __future__ import annotations
 
@@ -10,9 +6,7 @@ import hashlib
 import json
 import os
 import time
-import traceback
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +14,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from instanttensor import safe_open
+from rank_worlds import Cases, go_through, meet
 from safetensors.torch import load_file, save_file
 
-# No collective waits longer for a rank that does not come: a hang fails instead.
 PATIENCE_S = 60
 KIB = 1 << 10
 
-Case = Callable[[Path, int, int], str]
-CASES: dict[str, Case] = {}
-
-
-def case(function: Case) -> Case:
-    CASES[function.__name__] = function
-    return function
+case = CASES = Cases()
 
 
 def write_checkpoints(folder: Path) -> None:
@@ -255,18 +243,6 @@ def nothing_is_left(folder: Path, rank: int, world: int) -> str:
 
 
 def live_in(rank: int, world: int, folder: str) -> None:
-    """A rank's life: the cases one after the other, and what came of them in a file."""
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world,
-        timeout=timedelta(seconds=PATIENCE_S),
-    )  # fmt: skip
-    answers = {}
-    for name, function in CASES.items():
-        try:
-            answers[name] = function(Path(folder), rank, world)
-        except Exception:
-            answers[name] = traceback.format_exc()
-        Path(folder, f"answers.{rank}.json").write_text(json.dumps(answers))
-        dist.barrier()
-    dist.destroy_process_group()
+    meet("gloo", rank, world, folder, patience_s=PATIENCE_S)
+    go_through(CASES, rank, folder, Path(folder), rank, world)

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import ranks
+from rank_worlds import Answers, answers_of
 
 PATIENCE_S = 240
-Answers = dict[str, list[str]]
-
-RUN = """
-import sys
-sys.path.insert(0, sys.argv[1])
-if __name__ == "__main__":
-    import ranks, torch.multiprocessing as multiprocessing
-    from pathlib import Path
-    world, folder = int(sys.argv[2]), sys.argv[3]
-    ranks.write_checkpoints(Path(folder))
-    multiprocessing.start_processes(ranks.live_in, (world, folder), world, start_method="spawn")
-"""
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["two ranks", "three ranks"])
@@ -31,25 +16,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """What each rank answered, by case."""
     world: int = request.param
     folder = tmp_path_factory.mktemp(f"world-of-{world}")
-    script = folder / "run.py"
-    script.write_text(RUN)
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(Path(ranks.__file__).parent), str(world), str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, _ = process.communicate()
-        pytest.fail(f"the ranks hung: {out}")
-    found = [folder / f"answers.{rank}.json" for rank in range(world)]
-    by_rank = [json.loads(path.read_text()) if path.exists() else {} for path in found]
-    if process.returncode != 0:
-        pytest.fail(f"status {process.returncode}: {out}; {by_rank}")
-    return {name: [each[name] for each in by_rank] for name in ranks.CASES}
+    return answers_of(ranks, world, folder, patience_s=PATIENCE_S)
 
 
 @pytest.mark.parametrize(

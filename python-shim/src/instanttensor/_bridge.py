@@ -1,7 +1,7 @@
-"""Declares what the engine offers, and keeps the process in order around it.
+"""Calls into the engine, and keeps the process in order around it.
 
-Everything that crosses to Java does so through the protocols below; `_jvm` starts it, nothing else
-knows about jep.
+Everything that crosses to Java does so as `_java` declares it; `_jvm` starts it, nothing else knows
+about jep.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ import ctypes
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from itertools import starmap
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from . import _jvm
 from ._errors import reraise
+
+if TYPE_CHECKING:
+    from ._java import Engine, JavaCheckpoint
 
 # Ctrl-C is noticed between two calls into Java, not inside one.
 WAIT_SLICE_MS = 100
@@ -25,67 +29,10 @@ NOT_YET = -1
 EXHAUSTED = -2
 EMPTY = 0
 
-
-class JavaError(Protocol):
-    """io.instanttensor.bridge.PythonError."""
-
-    def kindName(self) -> str: ...
-    def message(self) -> str: ...
-    def errno(self) -> int: ...
-    def file(self) -> str: ...
-
-
-class JavaLoad(Protocol):
-    """io.instanttensor.bridge.PythonLoad."""
-
-    def layoutAddress(self) -> int: ...
-    def poll(self, stream: int, timeout_ms: int) -> int: ...
-    def pollInto(self, stream: int, timeout_ms: int) -> int: ...
-    def alsoOn(self, stream: int) -> None: ...
-    def stagedBytes(self) -> int: ...
-    def drained(self, timeout_ms: int) -> bool: ...
-    def stats(self) -> Any: ...
-    def close(self) -> None: ...
-
-
-class JavaCheckpoint(Protocol):
-    """io.instanttensor.bridge.PythonCheckpoint."""
-
-    def catalogueAddress(self) -> int: ...
-    def catalogueBytes(self) -> int: ...
-    def forgetCatalogue(self) -> None: ...
-    def totalBytes(self) -> int: ...
-    def files(self) -> Any: ...
-    def metadata(self, file: int) -> Any: ...
-    def duplicates(self) -> Any: ...
-    def homes(self, duplicate: str) -> Any: ...
-    def access(self) -> Any: ...
-    def outlook(self, options: Any) -> Any: ...
-    def capBytes(self, tensors: int, count: int, options: Any) -> int: ...
-    def load(self, tensors: int, count: int, options: Any) -> JavaLoad: ...
-    def loadAll(self, options: Any) -> JavaLoad: ...
-    def loadInto(self, ranges: int, count: int, stream: int, options: Any) -> JavaLoad: ...
-    def close(self) -> None: ...
-
-
-class Engine(Protocol):
-    """io.instanttensor.bridge.PythonBridge, the one class that Python finds."""
-
-    def rehearse(self) -> None: ...
-    def rehearsalFile(self) -> int: ...
-    def open(self, paths: str, backends: str, expected: Any) -> Any: ...
-    def options(self, *numbers: float) -> Any: ...
-    def gpus(self) -> Any: ...
-    def ioUring(self) -> Any: ...
-    def storage(self, file: str) -> Any: ...
-    def exportTableAddress(self) -> int: ...
-    def liveExports(self) -> int: ...
-    def describe(self, thrown: Any) -> JavaError: ...
-
-
 _engine: Engine | None = None
 _starting = threading.Lock()
 _ending = False
+_start_callbacks: list[Callable[[Engine], None]] = []
 _FOR_EVER_S = 3600.0
 # Everything of Java's that Python refers to, by the Python object that does: for a forked child, and
 # for the end of the process.
@@ -141,14 +88,18 @@ def engine() -> Engine:
     # At every call: it looks after the process too (forks, signal handlers).
     found: Engine = _jvm.engine_class()
     if _engine is None:
-        from ._rehearsal import rehearse
-
         with _starting:
             if _engine is None:
                 _settle_in(found)
                 _engine = found
-                rehearse(found)
+                for callback in _start_callbacks:
+                    callback(found)
     return _engine
+
+
+def after_start(callback: Callable[[Engine], None]) -> None:
+    """Has `callback` called with the engine once it has started, before the first `engine()` returns."""
+    _start_callbacks.append(callback)
 
 
 def _settle_in(found: Engine) -> None:
@@ -159,9 +110,7 @@ def _settle_in(found: Engine) -> None:
     atexit.register(_close_all)
 
 
-def wait_open(
-    paths: str, backends: str, expected: Any = None, owner: JavaOwner | None = None
-) -> JavaCheckpoint:
+def wait_open(paths: str, backends: str, expected: Any = None, owner: JavaOwner | None = None) -> JavaCheckpoint:
     """Opens a checkpoint; Ctrl-C gets through while storage takes its time.
 
     `expected` are the options of the load that will follow, if one will: the engine prepares for it.

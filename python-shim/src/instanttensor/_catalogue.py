@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from . import _dtypes
-from ._bridge import JavaCheckpoint
 from ._errors import SafetensorError
+
+if TYPE_CHECKING:
+    from ._java import JavaCheckpoint
 
 _WORD = 8
 _HEADER_WORDS = 4

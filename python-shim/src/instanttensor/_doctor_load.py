@@ -8,13 +8,16 @@ import time
 import warnings
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _bridge
-from ._bridge import Engine, call
+from . import _bridge, _reads
+from ._bridge import call
 from ._errors import SafetensorError, about
 from ._finding import Finding, fail, note, ok, plural, sentence, size
 from ._safe_open import safe_open
+
+if TYPE_CHECKING:
+    from ._java import Engine
 
 # Of a checkpoint no more than this is loaded.
 SAMPLE_BYTES = 16 << 20
@@ -191,8 +194,8 @@ def _access(target: Target, path: str, f: safe_open) -> Iterator[Finding]:
 
 def _outlook(target: Target, path: str, f: safe_open) -> Iterator[Finding]:
     names = ("readers", "chunk_bytes", "reads", "slabs", "slab_bytes", "buffer_bytes", "staging_bytes")
-    facts = dict(zip(names, map(int, list(call(f._open().outlook, f._numbers())))))
-    pinned = "" if f._framework.ordinal < 0 else "pinned "
+    facts = dict(zip(names, map(int, list(call(f._checkpoint.alive().outlook, f._checkpoint.load_options())))))
+    pinned = "" if f._checkpoint.framework.ordinal < 0 else "pinned "
     through = f"through at most {size(facts['staging_bytes'])} of {pinned}staging buffers"
     yield ok(
         "plan",
@@ -213,7 +216,7 @@ def _types(target: Target, path: str, f: safe_open) -> Iterator[Finding]:
     for dtype in dict.fromkeys(catalogue.dtypes):
         try:
             with about(catalogue.names[catalogue.dtypes.index(dtype)]):
-                f._framework.dtype(dtype)
+                f._checkpoint.framework.dtype(dtype)
         except SafetensorError as e:
             yield fail("types", f"{path}: {sentence(e)}", path=path, dtype=dtype)
 
@@ -258,7 +261,7 @@ def _small_tensor(f: safe_open) -> str | None:
         if count > SAMPLE_BYTES:
             continue
         try:
-            f._framework.dtype(dtype)
+            f._checkpoint.framework.dtype(dtype)
         except SafetensorError:
             continue
         if count:
@@ -282,6 +285,6 @@ def _load_part(f: safe_open) -> int:
     sizes = f._catalogue.sizes
     smallest = min(range(len(sizes)), key=sizes.__getitem__)
     part = min(SAMPLE_BYTES, sizes[smallest])
-    room = f._framework.empty("U8", (part,))
-    f._read_into([(smallest, 0, part, room)])
+    room = f._checkpoint.framework.empty("U8", (part,))
+    _reads.into(f._checkpoint, [(smallest, 0, part, room)])
     return len(room.cpu() if f.framework == "pt" else room)

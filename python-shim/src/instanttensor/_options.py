@@ -98,38 +98,40 @@ def _variable(argument: str) -> tuple[str, str | None]:
     return name, os.environ.get(name)
 
 
-def _integer(argument: str, value: int | None, least: int, most: int | None) -> int:
-    """The value, else the variable's; 0 where neither is given."""
-    label: str = argument
+def _given(argument: str, value: Any, parse: Callable[[str], Any], expected: str) -> tuple[str, Any]:
+    """What messages call it, and the value, else the variable's; None where neither is given."""
+    if value is not None:
+        return argument, value
+    label, text = _variable(argument)
+    if text is None:
+        return label, None
+    try:
+        return label, parse(text)
+    except ValueError:
+        raise ValueError(f"{label}={text!r}: expected {expected}") from None
+
+
+def _integer(argument: str, given: int | None, least: int, most: int | None) -> int:
+    """The value; 0 where none is given."""
+    label, value = _given(argument, given, int, "a whole number")
     if value is None:
-        label, text = _variable(argument)
-        if text is None:
-            return 0
-        try:
-            value = int(text)
-        except ValueError:
-            raise ValueError(f"{label}={text!r}: expected a whole number") from None
+        return 0
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{label}: expected an int, got {type(value).__name__}")
-    value = value.__index__()
-    if value < least or (most is not None and value > most):
+    number: int = value.__index__()
+    if number < least or (most is not None and number > most):
         allowed = f"at least {least}" if most is None else f"{least} to {most}"
-        raise ValueError(f"{label}={value}: expected {allowed}")
-    if value >= 1 << 63:
-        raise ValueError(f"{label}={value}: expected less than 2**63")
-    return value
+        raise ValueError(f"{label}={number}: expected {allowed}")
+    if number >= 1 << 63:
+        raise ValueError(f"{label}={number}: expected less than 2**63")
+    return number
 
 
-def _fraction(argument: str, value: float | None) -> float:
-    label: str = argument
+def _fraction(argument: str, given: float | None) -> float:
+    """The value; 0.0 where none is given."""
+    label, value = _given(argument, given, float, "a number")
     if value is None:
-        label, text = _variable(argument)
-        if text is None:
-            return 0.0
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(f"{label}={text!r}: expected a number") from None
+        return 0.0
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{label}: expected a float, got {type(value).__name__}")
     if not math.isfinite(value) or not 0 < value <= 1:

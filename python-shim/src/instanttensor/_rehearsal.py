@@ -11,13 +11,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from . import _frameworks
+from . import _bridge, _frameworks, _loading, _stats
+from ._catalogue import Catalogue
 
 # With fewer it would only make the start longer, by as much as it makes the first load shorter.
 _SPARE_PROCESSORS = 4
 
 if TYPE_CHECKING:
-    from ._bridge import Engine
+    from ._java import Engine
 
 
 def rehearse(engine: Engine) -> None:
@@ -60,9 +61,6 @@ def _cuda_in_use(torch: object) -> int:
 
 
 def _load(path: str, framework: _frameworks.Framework) -> None:
-    from . import _bridge, _loading
-    from ._catalogue import Catalogue
-
     java = _bridge.wait_open(path, "")
     try:
         catalogue = Catalogue(java, None)
@@ -80,7 +78,7 @@ def _load(path: str, framework: _frameworks.Framework) -> None:
                 waiting=lambda _: None,
             ):
                 pass
-            list(load.alive().stats())
+            _stats.of(load.alive())
         finally:
             load.close()
     finally:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from ._bridge import JavaLoad
+from ._bridge import call
+
+if TYPE_CHECKING:
+    from ._java import JavaCheckpoint, JavaLoad
 
 # In the order of the engine's LoadStats.
 _FIELDS = (
@@ -17,11 +21,36 @@ _WAITS = ("read", "staging", "room", "copy", "caller")
 _PEAKS = ("buffer_bytes", "peak_buffer_bytes", "pinned_bytes")
 
 
-class Totals:
-    """Sums over the loads of one checkpoint; of sizes, the largest."""
+def of(load: JavaLoad) -> dict[str, float]:
+    """A load's numbers so far, by name: bytes, and seconds."""
+    return dict(zip(_FIELDS, load.stats()))
 
-    def __init__(self, open_seconds: float) -> None:
-        self._open_seconds = open_seconds
+
+def cap_bytes(load: JavaLoad) -> int:
+    """What a load holds at most in slabs that no tensor refers to."""
+    return int(of(load)["buffer_bytes"])
+
+
+def access(java: JavaCheckpoint, files: Iterable[str]) -> list[dict[str, Any]]:
+    """How each file is read, and why so."""
+    flat = list(call(java.access))
+    return [
+        {"file": file, "mode": mode, "backend": backend or None, "reason": reason, "passed_over": passed_over}
+        for file, mode, backend, reason, passed_over in zip(files, flat[0::4], flat[1::4], flat[2::4], flat[3::4])
+    ]
+
+
+class Totals:
+    """Sums over the loads of one checkpoint; of sizes, the largest.
+
+    Attributes
+    ----------
+    open_seconds : float
+        What opening took.
+    """
+
+    def __init__(self) -> None:
+        self.open_seconds = 0.0
         self._loads = 0
         # Threads may load from one file at once.
         self._lock = threading.Lock()
@@ -30,7 +59,7 @@ class Totals:
     def add(self, load: JavaLoad) -> None:
         """Counts a load that is over."""
         done = load.stagedBytes()
-        values = dict(zip(_FIELDS, load.stats()))
+        values = of(load)
         with self._lock:
             self._loads += 1
             for field, value in values.items():
@@ -49,7 +78,7 @@ class Totals:
             "bytes": int(sums["bytes"]),
             "read_bytes": int(sums["read_bytes"]),
             "seconds": seconds,
-            "open_seconds": self._open_seconds,
+            "open_seconds": self.open_seconds,
             "gigabytes_per_second": sums["bytes"] / seconds / 1e9 if seconds else 0.0,
             "waits": {stage: sums[stage] for stage in _WAITS},
             "slabs": int(sums["slabs"]),

@@ -1,0 +1,213 @@
+"""What becomes of a process with Java in it: forks, the end, and faults."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from pathlib import Path
+
+import pytest
+from jvm_support import START, finish, run, start
+
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+
+# ------------------------------------------------------------------------------------------- fork
+
+# Python 3.12 and later warns of every fork beside threads.
+FORKING = ("-W", "ignore::DeprecationWarning")
+
+
+def test_a_child_forked_after_the_start_is_told_so_and_the_parent_goes_on() -> None:
+    out = run(
+        """
+        import os
+        from instanttensor import _jvm
+        _jvm.after_fork_in_child(lambda: print("callback", flush=True))
+        engine = _jvm.engine_class()
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            try:
+                print(_jvm.in_forked_child(), flush=True)
+                _jvm.engine_class()
+            except RuntimeError as e:
+                text = str(e).replace(str(os.getpid()), "CHILD").replace(str(parent), "PARENT")
+                print(text, flush=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), _jvm.in_forked_child())
+        print(_jvm.engine_class() is engine)
+    """,
+        *FORKING,
+    )
+    assert out.splitlines() == [
+        "callback",
+        "True",
+        "instanttensor cannot be used in process CHILD: it was forked from process PARENT after "
+        "Java had started there, and Java's threads do not survive a fork. Start workers with "
+        '"spawn" (multiprocessing.get_context("spawn")), or open the first checkpoint after the '
+        "fork.",
+        "0 False",
+        "True",
+    ]
+
+
+def test_a_child_forked_before_the_start_starts_its_own() -> None:
+    out = run("""
+        import os
+        from instanttensor import _jvm
+        _jvm.after_fork_in_child(lambda: print("not called", flush=True))
+        child = os.fork()
+        engine = _jvm.engine_class()
+        if child == 0:
+            print(engine, flush=True)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """)
+    assert out.splitlines() == ["class io.instanttensor.bridge.PythonBridge", "0"]
+
+
+def test_a_child_forked_in_the_middle_of_the_start_never_hangs() -> None:
+    out = run(
+        """
+        import os, signal, threading, time
+        from instanttensor import _jvm
+        starter = threading.Thread(target=_jvm.engine_class)
+        starter.start()
+        children = []
+        while starter.is_alive() or len(children) < 3:
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                try:
+                    _jvm.engine_class()
+                except RuntimeError as e:
+                    if "was forked from process" not in str(e):
+                        os._exit(1)
+                os._exit(0)
+            children.append(child)
+            time.sleep(0.02)
+        codes = {os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children}
+        print(codes, _jvm.engine_class())
+    """,
+        *FORKING,
+    )
+    assert out == "{0} class io.instanttensor.bridge.PythonBridge"
+
+
+def test_a_forked_child_ends_in_the_ordinary_way() -> None:
+    out = run(
+        """
+        import multiprocessing
+        from instanttensor import _jvm
+        engine = _jvm.engine_class()
+        def work():
+            assert _jvm.in_forked_child()
+        for _ in range(3):
+            child = multiprocessing.get_context("fork").Process(target=work)
+            child.start()
+            child.join(60)
+            print(child.exitcode)
+    """,
+        *FORKING,
+    )
+    assert out.split() == ["0", "0", "0"]
+
+
+# ------------------------------------------------------------------------------------------- exit
+
+SLEEPERS = """
+import threading, time
+from instanttensor import _jvm
+_jvm.engine_class()
+import jep
+sleep = jep.findClass("java/lang/Thread").sleep
+for _ in range(4):
+    threading.Thread(target=sleep, args=(600_000,), daemon=True).start()
+time.sleep(0.2)
+"""
+ENDS = {
+    "by_itself": ("", 0),
+    "sys_exit": ("import sys; sys.exit(3)", 3),
+    "exception": ("raise SystemError('meant')", 1),
+    "os_exit": ("import os; os._exit(4)", 4),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("flags", [(), ("-X", "dev")], ids=["plain", "dev"])
+def test_daemon_threads_within_java_do_not_hold_up_the_end(end: str, flags: tuple[str, ...]) -> None:
+    line, code = ENDS[end]
+    began = time.monotonic()
+    done = finish(start(SLEEPERS + line, *flags))
+    assert done.returncode == code, done.stderr
+    assert time.monotonic() - began < 60
+    assert done.stderr.strip().splitlines()[-1:] == (["SystemError: meant"] if end == "exception" else [])
+
+
+@needs_torch
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("enabled", ["never", "before", "after"])
+def test_torch_and_faulthandler_in_any_order_end_quietly(order: str, enabled: str) -> None:
+    lines = {
+        0: "import torch" if order == "before" else "",
+        1: "import faulthandler; faulthandler.enable()" if enabled == "before" else "",
+        2: START,
+        3: "import torch" if order == "after" else "",
+        4: "import faulthandler; faulthandler.enable()" if enabled == "after" else "",
+        5: "assert (torch.ones(100, 100) @ torch.ones(100, 100)).sum() == 1e6",
+        6: "_jvm.engine_class(); print('done')",
+    }
+    assert run("\n".join(lines.values())) == "done"
+
+
+# --------------------------------------------------------------------------------- faulthandler
+
+BUSY = """
+import threading, time, jep
+stream = jep.findClass("java/util/stream/LongStream")
+system = jep.findClass("java/lang/System")
+def work():
+    while True:
+        stream.range(0, 300_000_000).sum()
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+# Stops the compiled loops, which learn of it by SIGSEGV.
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    system.gc()
+print("survived", flush=True)
+import os
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import faulthandler; faulthandler.enable()\n" + START,
+        START + "\nimport faulthandler; faulthandler.enable(); _jvm.engine_class()",
+        "import faulthandler; faulthandler.enable()\n" + START + "\nfaulthandler.disable(); _jvm.engine_class()",
+        START
+        + "\nimport faulthandler; faulthandler.enable(); _jvm.engine_class()"
+        + "\nfaulthandler.disable(); _jvm.engine_class()",
+    ],
+    ids=["before", "after", "before_then_off", "after_then_off"],
+)
+def test_faulthandler_stays_silent_while_java_works(script: str) -> None:
+    assert run(script + BUSY) == "survived"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import faulthandler; faulthandler.enable()\n" + START,
+        START + "\nimport faulthandler; faulthandler.enable(); _jvm.engine_class()",
+    ],
+    ids=["before", "after"],
+)
+def test_faulthandler_still_tells_of_a_real_fault(script: str, tmp_path: Path) -> None:
+    crash = f"\nimport os, ctypes; os.chdir({str(tmp_path)!r})\ndef culprit(): ctypes.string_at(0)\n"
+    done = finish(start(script + crash + "culprit()"))
+    assert done.returncode < 0
+    assert "Fatal Python error: " in done.stderr
+    assert "in culprit" in done.stderr

@@ -1,0 +1,101 @@
+"""Worlds of ranks that load together: what starts them, and what each of them goes through.
+
+A world is started once and goes through all of its cases, since starting ranks takes longer than
+anything they do. A case answers a text, which the test compares.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+Case = TypeVar("Case", bound=Callable[..., str])
+# What each rank answered, by case.
+Answers = dict[str, list[str]]
+
+RUN = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+if __name__ == "__main__":
+    import importlib, torch.multiprocessing as multiprocessing
+    from pathlib import Path
+    ranks, world, folder, more = importlib.import_module(sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6:]
+    ranks.write_checkpoints(Path(folder))
+    multiprocessing.start_processes(ranks.live_in, (world, folder, *more), world, start_method="spawn")
+"""
+
+
+class Cases(dict[str, Callable[..., str]]):
+    """Cases by name, in the order in which they were written down; adds the function that it decorates."""
+
+    def __call__(self, function: Case) -> Case:
+        self[function.__name__] = function
+        return function
+
+
+def meet(
+    backend: str, rank: int, world: int, folder: str, *, patience_s: int, device_id: torch.device | None = None
+) -> None:
+    """A rank joins its world. No collective waits longer for one that does not come: a hang fails instead."""
+    dist.init_process_group(
+        backend,
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(seconds=patience_s),
+        device_id=device_id,
+    )
+
+
+def go_through(cases: Cases, rank: int, folder: str, *arguments: Any) -> None:
+    """A rank's life: the cases one after the other, and what came of them in a file."""
+    answers = {}
+    for name, function in cases.items():
+        try:
+            answers[name] = function(*arguments)
+        except Exception:
+            answers[name] = traceback.format_exc()
+        Path(folder, f"answers.{rank}.json").write_text(json.dumps(answers))
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+def answers_of(ranks: ModuleType, world: int, folder: Path, *more: str, patience_s: int) -> Answers:
+    """Starts a world and waits for its end.
+
+    Parameters
+    ----------
+    ranks : module
+        With `CASES`, `write_checkpoints(folder)`, called before any rank starts, and
+        `live_in(rank, world, folder, *more)`, what each rank does.
+    """
+    script = folder / "run.py"
+    script.write_text(RUN)
+    homes = [str(Path(str(file)).parent) for file in (ranks.__file__, __file__)]
+    process = subprocess.Popen(
+        [sys.executable, str(script), *homes, ranks.__name__, str(world), str(folder), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        out, _ = process.communicate(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, _ = process.communicate()
+        raise AssertionError(f"the ranks hung: {out}") from None
+    found = [folder / f"answers.{rank}.json" for rank in range(world)]
+    by_rank = [json.loads(path.read_text()) if path.exists() else {} for path in found]
+    if process.returncode != 0:
+        raise AssertionError(f"status {process.returncode}: {out}; {by_rank}")
+    return {name: [each[name] for each in by_rank] for name in ranks.CASES}
