@@ -7,9 +7,7 @@ torch and its groups over gloo run on the host as they are.
 
 from __future__ import annotations
 
-import json
 import logging
-import random
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,7 +19,7 @@ from unittest import mock
 
 import instanttensor
 import torch
-from samples import Stored, bytes_of, stored, write
+from samples import bytes_of
 
 with warnings.catch_warnings():
     # Of what it can do on no machine such as this one.
@@ -34,7 +32,6 @@ with warnings.catch_warnings():
 # Refuses to be one of two that are installed: whose tensors were compared has to be beyond doubt.
 assert re.fullmatch(r"0\.2\.2\+java\d+", instanttensor.__version__), instanttensor.__version__
 
-DTYPES = ("BF16", "F16", "F32", "F8_E4M3", "F8_E5M2", "I8", "U8", "I32", "I64", "BOOL")
 # dtype, shape, bytes
 Seen = tuple[str, tuple[int, ...], bytes]
 
@@ -97,30 +94,3 @@ def seen(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, Seen]:
 def by_safetensors(folder: Path, **settings: Any) -> dict[str, Seen]:
     """What SGLang's own safetensors iterator brings."""
     return seen(weights(loader("safetensors", **settings), folder))
-
-
-def shards(folder: Path, count: int = 3, seed: int = 7) -> Path:
-    """A folder with an index and `count` files: every element type, up to 800 KB, empty ones, scalars."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shuffled = random.Random(seed)
-    files: list[dict[str, Stored]] = [{} for _ in range(count)]
-    for number, dtype in enumerate(DTYPES * 3):
-        rows, columns = shuffled.randrange(1, 200), shuffled.randrange(1, 500)
-        tensor = stored(dtype, [rows, columns], seed + number)
-        files[number % count][f"model.layers.{number}.{dtype.lower()}.weight"] = tensor
-    for number, dtype in enumerate(DTYPES):
-        files[number % count][f"empty.{dtype}"] = stored(dtype, [0, 5])
-        files[number % count][f"scalar.{dtype}"] = stored(dtype, [], seed + number)
-    weight_map = {}
-    for number, tensors in enumerate(files):
-        name = f"model-{number + 1:05}-of-{count:05}.safetensors"
-        write(folder / name, tensors, {"format": "pt"}, padding=number)
-        weight_map |= dict.fromkeys(tensors, name)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    return folder
-
-
-def truncate(path: Path, missing_bytes: int) -> None:
-    """Cuts a file's end off."""
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size - missing_bytes)

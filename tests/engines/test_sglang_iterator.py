@@ -11,6 +11,7 @@ from typing import Any
 
 import instanttensor
 import pytest
+import sglang_checkpoints as checkpoints
 import sglang_engine as engine
 import torch
 from safetensors import SafetensorError
@@ -61,9 +62,9 @@ def test_the_real_checkpoint_is_that_of_sglangs_safetensors(minilm: Path) -> Non
 
 @pytest.mark.parametrize("count", [1, 3, 8])
 def test_every_type_in_several_files_is_that_of_sglangs_safetensors(count: int, tmp_path: Path) -> None:
-    folder = engine.shards(tmp_path, count, seed=count)
+    folder = checkpoints.shards(tmp_path, count, seed=count)
     expected = engine.by_safetensors(folder)
-    assert len(expected) == 5 * len(engine.DTYPES)
+    assert len(expected) == 5 * len(checkpoints.DTYPES)
     assert {dtype for dtype, _, _ in expected.values()} == {
         "torch.bfloat16", "torch.float16", "torch.float32", "torch.float8_e4m3fn", "torch.float8_e5m2",
         "torch.int8", "torch.uint8", "torch.int32", "torch.int64", "torch.bool",
@@ -72,7 +73,7 @@ def test_every_type_in_several_files_is_that_of_sglangs_safetensors(count: int, 
 
 
 def test_files_without_an_index_are_all_read(tmp_path: Path) -> None:
-    folder = engine.shards(tmp_path)
+    folder = checkpoints.shards(tmp_path)
     (folder / "model.safetensors.index.json").unlink()
     expected = engine.by_safetensors(folder)
     assert len(expected) == 50
@@ -82,7 +83,7 @@ def test_files_without_an_index_are_all_read(tmp_path: Path) -> None:
 def test_a_file_that_the_index_does_not_name_is_left_to_sglangs_filter(
     tmp_path: Path, opened: list[dict[str, Any]]
 ) -> None:
-    folder = engine.shards(tmp_path)
+    folder = checkpoints.shards(tmp_path)
     write(folder / "consolidated.safetensors", {"scalar.F32": stored("F32", [2, 2])})
     assert engine.seen(engine.weights(engine.loader(), folder)) == engine.by_safetensors(folder)
     assert [Path(path).name for path in opened[0]["filename"]] == [
@@ -126,7 +127,7 @@ def test_one_draft_of_several_is_filtered_and_renamed_by_sglang(draft: int, tmp_
 
 
 def test_tensors_outlive_their_iterator_and_each_other(tmp_path: Path) -> None:
-    folder = engine.shards(tmp_path)
+    folder = checkpoints.shards(tmp_path)
     kept = dict(engine.weights(engine.loader(extra={"buffer_size": 2 << 20}), folder))
     gc.collect()
     expected = engine.by_safetensors(folder)
@@ -141,7 +142,7 @@ def test_tensors_outlive_their_iterator_and_each_other(tmp_path: Path) -> None:
 def test_a_generator_that_is_left_leaves_nothing_behind(
     taken: int, end: str, tmp_path: Path, nothing_stays: None
 ) -> None:
-    folder = engine.shards(tmp_path)
+    folder = checkpoints.shards(tmp_path)
     # One slab of several, so that readers are at work when it is left.
     left = engine.weights(engine.loader(extra={"buffer_size": 1 << 20}), folder)
     for _ in range(taken):
@@ -154,7 +155,7 @@ def test_a_generator_that_is_left_leaves_nothing_behind(
 
 
 def test_loads_of_two_models_at_once_do_not_mix(minilm: Path, tmp_path: Path, nothing_stays: None) -> None:
-    folder = engine.shards(tmp_path)
+    folder = checkpoints.shards(tmp_path)
     target, draft = engine.weights(engine.loader(), minilm), engine.weights(engine.loader(), folder)
     found: tuple[list[Any], list[Any]] = ([], [])
     for pair in zip(target, draft):
@@ -168,9 +169,9 @@ def test_loads_of_two_models_at_once_do_not_mix(minilm: Path, tmp_path: Path, no
 
 
 def test_a_truncated_file_is_named_before_any_tensor_comes(tmp_path: Path, nothing_stays: None) -> None:
-    folder = engine.shards(tmp_path)
+    folder = checkpoints.shards(tmp_path)
     broken = folder / "model-00003-of-00003.safetensors"
-    engine.truncate(broken, 100)
+    checkpoints.truncate(broken, 100)
     came = []
     with pytest.raises(SafetensorError, match=re.escape(str(broken))) as caught:
         came.extend(engine.weights(engine.loader(), folder))
@@ -194,14 +195,14 @@ def test_files_of_another_kind_are_refused_by_sglang_and_named(tmp_path: Path) -
 
 
 def test_a_shard_that_is_not_there_is_sglangs_error(tmp_path: Path) -> None:
-    folder = engine.shards(tmp_path)
+    folder = checkpoints.shards(tmp_path)
     (folder / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(RuntimeError, match=r"missing from .*model-00002-of-00003\.safetensors"):
         dict(engine.weights(engine.loader(), folder))
 
 
 def test_an_index_that_names_a_tensor_no_file_has_brings_what_safetensors_brings(tmp_path: Path) -> None:
-    folder = engine.shards(tmp_path)
+    folder = checkpoints.shards(tmp_path)
     index = folder / "model.safetensors.index.json"
     content = json.loads(index.read_text())
     content["weight_map"]["phantom"] = "model-00001-of-00003.safetensors"
