@@ -360,7 +360,7 @@ def free_port() -> int:
 
 def live(rank: int, port: int, folder: Path, minilm: Path) -> None:
     """A scheduler process, from its start to its end; rank 1's ends by a fault of its own."""
-    # Enabled by whoever started it, before this module came; and once more at the end.
+    # Enabled by whoever started this process; and once more at the end.
     assert faulthandler.is_enabled()
     # Two ranks on one NUMA node need to be told where they may run; and NCCL, of which torch brings the library,
     # not to be tried.

@@ -17,18 +17,20 @@ from typing import Any
 import pytest
 import sglang_checkpoints as checkpoints
 from safetensors import safe_open
+from samples import run
 
 PATIENCE_S = 400
 Answers = tuple[dict[str, Any], dict[str, Any]]
 
-# Started by spawn, as SGLang starts its schedulers; faulthandler comes on first, as there.
+# Started by spawn, as SGLang starts its schedulers; faulthandler comes on behind the imports, as there: one of them
+# (apache-tvm-ffi) brings a handler of its own.
 RUN = """
 import sys
 
 def scheduler(*arguments):
     import faulthandler
-    faulthandler.enable()
     import sglang_ranks
+    faulthandler.enable()
     sglang_ranks.live(*arguments)
 
 if __name__ == "__main__":
@@ -224,6 +226,35 @@ def test_experts_that_threads_copy_are_right(answers: Answers) -> None:
     assert found["right"] == [True] * checkpoints.EXPERTS
     # 48 tensors of each of the three loads went to the threads.
     assert found["by threads"] == [True, 3 * 48]
+
+
+def test_a_library_of_sglangs_kernels_with_its_own_handler_of_faults_does_not_end_java(
+    folder: Path, ended: object
+) -> None:
+    # SGLang imports apache-tvm-ffi with its first kernel; Java learns of pauses by SIGSEGV.
+    script = """
+        import sys, threading, time
+        from instanttensor import safe_open
+        def load():
+            with safe_open(sys.argv[1], "pt") as f:
+                return len(dict(f.tensors()))
+        load()
+        import tvm_ffi
+        print(load())
+        import jep
+        stream, system = jep.findClass("java/util/stream/LongStream"), jep.findClass("java/lang/System")
+        def work():
+            while True:
+                stream.range(0, 300_000_000).sum()
+        threading.Thread(target=work, daemon=True).start()
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            system.gc()
+        print("survived", flush=True)
+        import os
+        os._exit(0)
+    """
+    assert run(script, str(folder / "shards")) == "50\nsurvived"
 
 
 def test_a_real_fault_of_a_scheduler_still_prints_its_stack(
