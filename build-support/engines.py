@@ -36,8 +36,8 @@ def main(folder: Path) -> None:
 
 
 def download(release: str, into: Path) -> Path:
-    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(into)]
-    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "download", *options, release], check=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--only-binary", ":all:", "--dest", str(into), release], check=True)
     (wheel,) = into.glob("*.whl")
     return wheel
 

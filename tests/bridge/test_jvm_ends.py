@@ -197,13 +197,54 @@ def test_faulthandler_stays_silent_while_java_works(script: str) -> None:
     assert run(script + BUSY) == "survived"
 
 
+# As a native library's constructor does it; this one's handler ends the process.
+ABORTING = """
+import ctypes, signal
+libc = ctypes.CDLL(None)
+libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+libc.signal(int(signal.SIGSEGV), ctypes.cast(libc.abort, ctypes.c_void_p))
+"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [ABORTING + START, START + ABORTING + "_jvm.engine_class()", START + ABORTING * 2 + "_jvm.engine_class()"],
+    ids=["before", "after", "twice_after"],
+)
+def test_a_librarys_own_handler_of_faults_does_not_end_java(script: str) -> None:
+    assert run(script + BUSY) == "survived"
+
+
+def test_a_handler_that_can_pass_faults_on_to_java_stays() -> None:
+    # With SA_SIGINFO; this one hands each fault to the handler that it found, as crash reporters do.
+    out = run(
+        START
+        + """
+import ctypes, signal
+from instanttensor import _jni
+libc = ctypes.CDLL(None)
+Handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+found = Handler(_jni._handler(_jni._action(signal.SIGSEGV)))
+action = _jni._action(signal.SIGSEGV)
+mine = Handler(lambda *fault: found(*fault))
+ctypes.memmove(action, ctypes.byref(mine), 8)
+libc.sigaction(int(signal.SIGSEGV), action, None)
+_jvm.engine_class()
+print(_jni._handler(_jni._action(signal.SIGSEGV)) == int.from_bytes(bytes(mine), "little"))
+import os; os._exit(0)
+"""
+    )
+    assert out == "True"
+
+
 @pytest.mark.parametrize(
     "script",
     [
         "import faulthandler; faulthandler.enable()\n" + START,
         START + "\nimport faulthandler; faulthandler.enable(); _jvm.engine_class()",
+        ABORTING + START + "\nimport faulthandler; faulthandler.enable(); _jvm.engine_class()",
     ],
-    ids=["before", "after"],
+    ids=["before", "after", "after_with_a_librarys_handler"],
 )
 def test_faulthandler_still_tells_of_a_real_fault(script: str, tmp_path: Path) -> None:
     crash = f"\nimport os, ctypes; os.chdir({str(tmp_path)!r})\ndef culprit(): ctypes.string_at(0)\n"
@@ -211,3 +252,19 @@ def test_faulthandler_still_tells_of_a_real_fault(script: str, tmp_path: Path) -
     assert done.returncode < 0
     assert "Fatal Python error: " in done.stderr
     assert "in culprit" in done.stderr
+
+
+def test_a_librarys_handler_is_back_where_java_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "lib/server").mkdir(parents=True)
+    (tmp_path / "lib/server/libjvm.so").write_bytes(b"no library")
+    (tmp_path / "release").write_text('JAVA_VERSION="25"\n')
+    script = f"""
+import os; os.environ["INSTANTTENSOR_JAVA_HOME"] = {str(tmp_path)!r}
+from instanttensor import _jni, _jvm
+try:
+    _jvm.engine_class()
+except RuntimeError:
+    before = ctypes.cast(libc.abort, ctypes.c_void_p).value
+    print(_jni._handler(_jni._action(signal.SIGSEGV)) == before)
+"""
+    assert run(ABORTING + script) == "True"

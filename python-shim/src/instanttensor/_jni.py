@@ -7,6 +7,7 @@ relies on that: it takes the GIL on a thread of Java's.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import locale
 import os
 import signal
@@ -47,9 +48,10 @@ _JEP_FUNCTIONS = (
 _FAULT_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 # Signals that Java takes as well and, as used here, has no need of.
 _SPARE_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR2)
-# struct sigaction has 152 bytes here. It is carried about whole; only its first word, the handler,
-# is looked at.
+# struct sigaction has 152 bytes here. It is carried about whole; only the handler, its first word, and the
+# flags are looked at.
 _SIGACTION_BYTES = 256
+_SA_SIGINFO = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -188,25 +190,29 @@ def _function(interface: ctypes.c_void_p, index: int) -> int:
 class FaultHandlers:
     """Java's handlers of its fault signals, as they were right after its start.
 
-    `faulthandler` gets in their way twice. Enabled after Java's start, it lies above them and prints
-    "Fatal Python error" for events of Java's daily life. Enabled before and disabled after, it puts
-    back what it had found itself, and the next such event kills the process.
+    Others get in their way. `faulthandler`, enabled after Java's start, lies above them and prints
+    "Fatal Python error" for events of Java's daily life; enabled before and disabled after, it puts
+    back what it had found itself, and the next such event kills the process. apache-tvm-ffi, which
+    SGLang, vLLM and flashinfer bring in with their first kernel, installs one that aborts.
     """
 
     def __init__(self) -> None:
         self._actions = {number: _action(number) for number in _FAULT_SIGNALS}
+        self._usual = _handler(self._actions[signal.SIGSEGV])
+
+    def are_displaced(self) -> bool:
+        """Whether somebody else's handler of SIGSEGV, the signal of Java's daily life, lies above."""
+        return _handler(_action(signal.SIGSEGV)) != self._usual
 
     def reinstall(self) -> None:
-        """Puts them back where faulthandler took their place.
+        """Puts them back where what took their place cannot pass a fault on to them.
 
-        It loses nothing: a fault that is not Java's ends in Java's report and abort(), and
-        faulthandler sees SIGABRT.
+        Java's need to know where the fault was, and only a handler with SA_SIGINFO can tell. It loses
+        little: a fault that is not Java's ends in Java's report and abort(), and faulthandler sees
+        SIGABRT.
         """
-        # faulthandler's one handler serves SIGABRT too, which Java leaves alone; without it, both
-        # places hold the default.
-        suspect = _handler(_action(signal.SIGABRT))
         for number, action in self._actions.items():
-            if _handler(_action(number)) == suspect:
+            if not _flags(_action(number)) & _SA_SIGINFO:
                 _libc.sigaction(int(number), action, None)
 
 
@@ -218,7 +224,7 @@ def unchanged_process() -> Iterator[None]:
     adopted = locale.setlocale(locale.LC_ALL)
     actions = {number: _action(number) for number in _SPARE_SIGNALS}
     try:
-        with _locale_of_file_names():
+        with _locale_of_file_names(), _without_foreign_fault_handlers():
             yield
     finally:
         locale.setlocale(locale.LC_ALL, adopted)
@@ -249,6 +255,31 @@ def _locale_of_file_names() -> Iterator[None]:
             os.environ["LC_ALL"] = chosen
 
 
+@contextmanager
+def _without_foreign_fault_handlers() -> Iterator[None]:
+    """Hides handlers from Java that would take the fault of somebody else from `faulthandler`.
+
+    A fault that is not its own Java hands to the handler that it found at its start; where it found none, it
+    reports and aborts, and faulthandler, whenever it was enabled, sees SIGABRT. So it finds faulthandler's own,
+    or none; or one with SA_SIGINFO, a crash reporter's, which passes faults on.
+    """
+    if faulthandler.is_enabled():
+        yield
+        return
+    none = ctypes.create_string_buffer(_SIGACTION_BYTES)
+    found = {number: _action(number) for number in _FAULT_SIGNALS}
+    hidden = {number: action for number, action in found.items() if not _flags(action) & _SA_SIGINFO}
+    for number in hidden:
+        _libc.sigaction(int(number), none, None)
+    try:
+        yield
+    finally:
+        for number, action in hidden.items():
+            # Where Java did not start.
+            if _handler(_action(number)) == 0:
+                _libc.sigaction(int(number), action, None)
+
+
 def _action(number: int) -> ctypes.Array[ctypes.c_char]:
     action = ctypes.create_string_buffer(_SIGACTION_BYTES)
     _libc.sigaction(int(number), None, action)
@@ -257,3 +288,8 @@ def _action(number: int) -> ctypes.Array[ctypes.c_char]:
 
 def _handler(action: ctypes.Array[ctypes.c_char]) -> int:
     return int.from_bytes(action.raw[:8], "little")
+
+
+def _flags(action: ctypes.Array[ctypes.c_char]) -> int:
+    # Behind the handler and a mask of 1024 signals.
+    return int.from_bytes(action.raw[136:140], "little")

@@ -9,7 +9,6 @@ A machine is never taken down: a process can start Java once.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
 import threading
@@ -29,7 +28,6 @@ _failure: str | None = None
 # The process that starts Java or has started it.
 _owner_pid: int | None = None
 _fault_handlers: FaultHandlers | None = None
-_faulthandler_seen = False
 _fork_callbacks: list[Callable[[], None]] = []
 
 
@@ -49,8 +47,9 @@ def engine_class() -> Any:
     """
     if _engine is None or _owner_pid != os.getpid():
         return _start_once()
-    if faulthandler.is_enabled() != _faulthandler_seen:
-        _keep_fault_handlers()
+    # In a host's machine there are none of ours: its handlers were there first.
+    if _fault_handlers is not None and _fault_handlers.are_displaced():
+        _fault_handlers.reinstall()
     return _engine
 
 
@@ -109,21 +108,12 @@ def _start_once() -> Any:
         return _engine
 
 
-def _keep_fault_handlers() -> None:
-    global _faulthandler_seen
-    with _lock:
-        _faulthandler_seen = faulthandler.is_enabled()
-        # In a host's machine there are none of ours: its handlers were there first.
-        if _fault_handlers is not None:
-            _fault_handlers.reinstall()
-
-
 # ------------------------------------------------------------------------------------ starting
 
 
 def _class_in_own_jvm() -> Any:
     """Starts Java in this process. What can be checked is checked before: there is one attempt."""
-    global _failure, _fault_handlers, _faulthandler_seen
+    global _failure, _fault_handlers
     import warnings
 
     from instanttensor import _find_java, _jni, _jvm_options
@@ -155,7 +145,6 @@ def _class_in_own_jvm() -> Any:
                 raise RuntimeError(_failure) from e
             finally:
                 jvm.detach_thread()
-        _faulthandler_seen = faulthandler.is_enabled()
         _fault_handlers = _jni.FaultHandlers()
     return engine
 
