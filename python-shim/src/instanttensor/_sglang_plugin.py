@@ -94,11 +94,10 @@ def _iterate(iterate: Callable[..., Weights], loader: Any, *args: Any, **kwargs:
     config = loader.load_config
     if config.load_format != FORMAT:
         return iterate(loader, *args, **kwargs)
-    stand_in = _stand_in(loader)
     request = _Request(dict(config.model_loader_extra_config or {}))
     token = _request.set(request)
     try:
-        weights = iterate(stand_in, *args, **kwargs)
+        weights = iterate(_stand_in(loader), *args, **kwargs)
     finally:
         _request.reset(token)
     if not request.is_taken:
@@ -106,8 +105,6 @@ def _iterate(iterate: Callable[..., Weights], loader: Any, *args: Any, **kwargs:
             "instanttensor's plugin does not fit this release of SGLang: it does not read safetensors files the way "
             "that 0.5.11 to 0.5.21 do. Use another --load-format"
         )
-    # Times that SGLang notes on its loader.
-    vars(loader).update({name: value for name, value in vars(stand_in).items() if name != "load_config"})
     return weights
 
 
