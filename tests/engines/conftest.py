@@ -16,7 +16,7 @@ def _named(variable: str) -> Path:
     return Path(value)
 
 
-ENGINES = _named("INSTANTTENSOR_TEST_ENGINES")
+ENGINES, MINILM = _named("INSTANTTENSOR_TEST_ENGINES"), _named("INSTANTTENSOR_TEST_MODEL")
 # Neither shadows the other; for the processes that tests start, too.
 PATHS = [str(ENGINES / "vllm"), str(ENGINES / "sglang")]
 sys.path[:0] = PATHS
@@ -32,4 +32,4 @@ def engines() -> Path:
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """A folder with a BERT of 90.9 MB: config.json, model.safetensors, and the tokenizer's files."""
-    return _named("INSTANTTENSOR_TEST_MODEL")
+    return MINILM

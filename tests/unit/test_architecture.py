@@ -28,6 +28,8 @@ ORDER = (
     "_safe_open", "__init__",
     # The command line.
     "_finding", "_doctor_machine", "_doctor_load", "_doctor", "__main__",
+    # What SGLang calls.
+    "_sglang_plugin",
 )  # fmt: skip
 
 
