@@ -8,8 +8,8 @@ engines' safetensors formats yield host memory, which is copied there as a model
 CUDA's context and our JVM are up before. --cpp-path is a folder with the C++ package instanttensor. --check
 compares, once, every tensor of "instanttensor" with that of "safetensors", byte by byte.
 
-vllm and sglang have to be importable, their kernels need not: where SGLang's are missing it is imported as on a
-machine without a GPU.
+vllm and sglang have to be importable, their kernels need not: where those are missing, an engine is imported as
+on a machine without a GPU, and then told that there is one.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -33,12 +34,34 @@ FORMATS = {
 ENGINES = ("vllm", "sglang")
 
 
-def vllm(load_format):
-    from vllm.config.load import LoadConfig
-    from vllm.model_executor.model_loader import get_model_loader, weight_utils
+@contextmanager
+def hidden_gpu(kernels):
+    """While an engine is imported, where the module with its kernels is missing."""
+    if importlib.util.find_spec(kernels) is not None:
+        yield
+        return
+    there = torch.cuda.is_available
+    torch.cuda.is_available = lambda: False
+    try:
+        yield
+    finally:
+        torch.cuda.is_available = there
 
-    platform = type(weight_utils.current_platform)
+
+def vllm(load_format):
+    with hidden_gpu("vllm._C"):
+        if not torch.cuda.is_available():
+            from vllm.third_party import pynvml
+
+            def refuse():
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+            pynvml.nvmlInit = refuse
+        from vllm.config.load import LoadConfig
+        from vllm.model_executor.model_loader import get_model_loader, weight_utils
+
     if not weight_utils.current_platform.is_cuda():
+        platform = type(weight_utils.current_platform)
         platform.is_cuda = lambda self: True
         platform.current_device = lambda self=None: torch.cuda.current_device() if DEVICE == "cuda" else "cpu"
     loader = get_model_loader(LoadConfig(load_format=load_format, use_tqdm_on_load=False))
@@ -46,15 +69,12 @@ def vllm(load_format):
 
 
 def sglang(load_format):
-    there = torch.cuda.is_available
-    if importlib.util.find_spec("sgl_kernel") is None:
-        torch.cuda.is_available = lambda: False
-    from sglang.srt import runtime_context
-    from sglang.srt.configs.load_config import LoadConfig
-    from sglang.srt.model_loader import loader as loaders
-    from sglang.srt.model_loader import weight_utils
+    with hidden_gpu("sgl_kernel"):
+        from sglang.srt import runtime_context
+        from sglang.srt.configs.load_config import LoadConfig
+        from sglang.srt.model_loader import loader as loaders
+        from sglang.srt.model_loader import weight_utils
 
-    torch.cuda.is_available = there
     platform = weight_utils.current_platform
     if platform.device_type != "cuda":
         platform.device_type = "cuda"
