@@ -44,8 +44,8 @@ def ends(status: int, *arguments: object, **variables: object) -> list[str]:
     done = subprocess.run(
         command("doctor", *arguments),
         env=environment(**variables),
-        # The command's own folder is on its path; the repository's holds no package.
-        cwd=PACKAGE.parent,
+        # With -m this folder comes first on the path.
+        cwd=os.sep,
         capture_output=True,
         text=True,
         timeout=120,
@@ -486,7 +486,7 @@ def test_json_is_one_object_with_the_same_findings(path: Path) -> None:
 )
 def test_wrong_arguments_end_with_status_2(arguments: tuple[str, ...], words: str) -> None:
     done = subprocess.run(
-        command(*arguments), env=environment(), cwd=PACKAGE.parent, capture_output=True, text=True, check=False
+        command(*arguments), env=environment(), cwd=os.sep, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
@@ -519,7 +519,7 @@ def test_ctrl_c_ends_it_quietly(path: Path) -> None:
     with subprocess.Popen(
         command("doctor", "--device", "cpu", *[path] * 500),
         env=environment(),
-        cwd=PACKAGE.parent,
+        cwd=os.sep,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -538,7 +538,7 @@ def test_a_reader_who_has_seen_enough_is_no_error(path: Path) -> None:
     with subprocess.Popen(
         command("doctor", "--device", "cpu", path),
         env=environment(),
-        cwd=PACKAGE.parent,
+        cwd=os.sep,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
