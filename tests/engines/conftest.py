@@ -12,7 +12,8 @@ import pytest
 def _named(variable: str) -> Path:
     value = os.environ.get(variable)
     if not value or not Path(value).is_dir():
-        raise pytest.UsageError(f"{variable}={value!r} is no folder: these tests are run by `make test-engines`")
+        runner = "these tests are run by `make test-engines`, the others by `make test`"
+        raise pytest.UsageError(f"{variable}={value!r} is no folder: {runner}")
     return Path(value)
 
 

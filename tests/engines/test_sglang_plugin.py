@@ -249,6 +249,25 @@ def test_ranks_load_together_within_a_stage_of_the_pipeline(stages: int, group: 
 # ---------------------------------------------------------------------------- releases that have it
 
 
+def test_another_plugins_hooks_in_the_same_places_stay_and_ours_are_added(several: Path) -> None:
+    other = """
+        from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+        loader, passed = "sglang.srt.model_loader.loader.", []
+        def other(name):
+            return lambda f, *a, **k: passed.append(name) or f(*a, **k)
+        for name in ("DefaultModelLoader.__init__", "DefaultModelLoader._get_weights_iterator",
+                     "safetensors_weights_iterator"):
+            HookRegistry.register(loader + name, other(name), HookType.AROUND)
+    """
+    script = """
+        ours = weights(sys.argv[1], extra={"concurrency": 2})
+        print(json.dumps([len(asked), asked[0]["concurrency"], len(ours), sorted(set(passed))]))
+    """
+    done = sglang(OLD, textwrap.dedent(other) + textwrap.dedent(NO_GPU) + textwrap.dedent(script), several)
+    hooked = ["DefaultModelLoader.__init__", "DefaultModelLoader._get_weights_iterator"]
+    assert json.loads(done.stdout.splitlines()[-1]) == [1, 2, 15, hooked]
+
+
 def test_a_release_with_the_format_stays_as_it_is() -> None:
     script = """
         from sglang.srt.plugins.hook_registry import HookRegistry

@@ -16,6 +16,7 @@ import json
 import os
 import resource
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -199,8 +200,9 @@ def main(folder: Path, minilm: Path) -> None:
             workers[name] = get_mp_context().Process(target=work, args=(name, number, folder, minilm))
             assert type(workers[name]).__name__ == f"{method.capitalize()}Process"
             workers[name].start()
+        deadline = time.monotonic() + PATIENCE_S
         for name, worker in workers.items():
-            worker.join(PATIENCE_S)
+            worker.join(max(0, deadline - time.monotonic()))
             if worker.is_alive():
                 worker.kill()
                 worker.join()

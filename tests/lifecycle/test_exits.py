@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,21 @@ def test_a_script_that_only_opens_ends(large: Path) -> None:
 
 def test_a_script_that_only_imports_ends() -> None:
     assert run("import instanttensor") == ""
+
+
+@pytest.mark.parametrize("left", ["", "tensors = f.tensors(); next(tensors)"], ids=["a_file", "a_loop_in_the_middle"])
+def test_what_lives_until_the_modules_are_gone_ends_without_a_word(large: Path, left: str) -> None:
+    # At the top of a script, behind torch, whose modules keep these alive the longest.
+    script = f"""
+import sys, torch
+from instanttensor import safe_open
+with safe_open(sys.argv[1], "pt") as f:
+    for name, tensor in f.tensors():
+        pass
+f = safe_open(sys.argv[1], "pt")
+{left}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(large)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

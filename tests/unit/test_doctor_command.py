@@ -413,8 +413,12 @@ def test_a_machine_without_a_driver_is_told_so() -> None:
 def test_the_gpus_are_listed_with_their_memory(stub: dict[str, str]) -> None:
     lines = ends(0, "--device", "cpu", **stub, STUB_CUDA_DEVICES=2, STUB_CUDA_MEMORY_BYTES=6 << 30)
     assert re.search(r"^ok   NVIDIA driver .*, which offers CUDA 12\.6\.$", "\n".join(lines), re.MULTILINE)
+    # Contexts are nobody's business on a GPU that is not asked for.
     for number in range(2):
-        assert f"ok   GPU cuda:{number}: Stub GPU {number}, 6 GiB of memory, 6 GiB of it free." in lines
+        assert f"ok   GPU cuda:{number}: Stub GPU {number}, 6 GiB of memory." in lines
+    lines = ends(1, "--device", "cuda:1", **stub, STUB_CUDA_DEVICES=2, STUB_CUDA_MEMORY_BYTES=6 << 30)
+    assert "ok   GPU cuda:0: Stub GPU 0, 6 GiB of memory." in lines
+    assert "ok   GPU cuda:1: Stub GPU 1, 6 GiB of memory, 6 GiB of it free." in lines
 
 
 def test_a_gpu_that_torch_cannot_use_is_a_failure_unless_the_cpu_is_asked_for(stub: dict[str, str], path: Path) -> None:

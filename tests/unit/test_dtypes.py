@@ -11,7 +11,7 @@ import torch
 from instanttensor import _dtypes, safe_open
 from instanttensor._errors import UnsupportedDtypeError
 from safetensors import SafetensorError
-from samples import BITS, F6, stored, write
+from samples import BITS, F6, bytes_of, stored, write
 
 
 def test_all_types_of_the_format_are_known_in_the_engines_order() -> None:
@@ -76,3 +76,16 @@ def test_a_dimension_beyond_63_bits_stays_positive(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", {"a": ("F32", [0, (1 << 64) - 1], b"")})
     with safe_open(path, "pt") as f:
         assert f.get_slice("a").get_shape() == [0, (1 << 64) - 1]
+
+
+def test_all_types_load_where_torch_has_to_be_deterministic(checkpoint: Path) -> None:
+    def all_of_them() -> dict[str, bytes]:
+        with safe_open(checkpoint, "pt") as f:
+            return {name: bytes_of(tensor) + bytes_of(f.get_tensor(name)) for name, tensor in f.tensors()}
+
+    expected = all_of_them()
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert all_of_them() == expected
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -200,7 +200,8 @@ def test_an_init_that_was_overwritten_is_told_to_who_asks(ours: Path) -> None:
 
 
 def test_an_installation_is_silent(ours: Path) -> None:
-    for name in ("__pycache__/_jvm.cpython-311.pyc", "_jvm.pyc", ".nfs0001", "_engine/instanttensor-1.aot"):
+    caches, others = ("__pycache__/_jvm.cpython-311.pyc", "_jvm.pyc"), (".nfs0001", "_engine/instanttensor-1.aot")
+    for name in (*caches, *others, "_jni.py~", "_jni.py.orig"):
         write(ours / "instanttensor" / name)
     assert warnings_of(ours) == []
 

@@ -68,10 +68,9 @@ def test_a_number_may_be_of_numpy() -> None:
         ("buffer_size", 0, "0: expected at least 1"),
         ("buffer_size", -1, "-1: expected at least 1"),
         ("buffer_size", 1 << 63, f"{1 << 63}: expected less than 2**63"),
-        ("chunk_size", 0, "0: expected 1 to 67108864"),
-        ("chunk_size", (64 << 20) + 1, "67108865: expected 1 to 67108864"),
-        ("concurrency", -1, "-1: expected 0 to 256"),
-        ("concurrency", 257, "257: expected 0 to 256"),
+        ("chunk_size", 0, "0: expected 1 to 1073741824"),
+        ("chunk_size", (1 << 30) + 1, "1073741825: expected 1 to 1073741824"),
+        ("concurrency", -1, "-1: expected at least 0"),
         ("io_depth", 0, "0: expected 1 to 1024"),
         ("io_depth", 1025, "1025: expected 1 to 1024"),
         ("max_free_mem_usage", 0.0, "0.0: expected more than 0 and at most 1"),
@@ -91,6 +90,21 @@ def test_out_of_range(
     with pytest.raises(ValueError) as refused:
         safe_open(path, "pt")
     assert str(refused.value) == f"INSTANTTENSOR_{argument.upper()}={words}"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "most"), [("chunk_size", 1 << 30, 64 << 20), ("concurrency", 100_000, 256)]
+)
+def test_more_than_is_of_use_is_taken_with_a_warning_as_instanttensor_takes_it(
+    argument: str, value: int, most: int, path: Path
+) -> None:
+    options: dict[str, Any] = {argument: value}
+    with pytest.warns(RuntimeWarning) as warned:
+        with safe_open(path, "pt", **options) as f:
+            assert len(list(f.tensors())) == len(f)
+    (warning,) = warned
+    assert str(warning.message) == f"{argument}={value}: {most} is the most here, and is taken"
+    assert warning.filename == __file__
 
 
 @pytest.mark.parametrize("argument", ["buffer_size", "chunk_size", "concurrency", "io_depth"])

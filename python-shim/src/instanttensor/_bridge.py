@@ -53,7 +53,9 @@ LEFT_BEHIND = _LeftBehind()
 class JavaOwner:
     """A Python object that refers to one of Java's, and closes it."""
 
-    java: Any
+    java: Any = None
+    # The process is ending, and Java's object is closed; modules lose their names before the last objects go.
+    ended = False
 
     def __init__(self, java: Any) -> None:
         self.own(java)
@@ -72,6 +74,8 @@ class JavaOwner:
         self.java = None
 
     def __del__(self) -> None:
+        if self.java is None or self.ended:
+            return
         with contextlib.suppress(Exception):
             self.close()
 
@@ -135,7 +139,7 @@ def wait_open(paths: str, backends: str, expected: Any = None, owner: JavaOwner 
         reraise(java, error)
 
 
-def wait_answer(ask: Any, *arguments: str) -> list[str]:
+def wait_answer(ask: Any, *arguments: Any) -> list[str]:
     """What the engine answers about the machine; Ctrl-C gets through while storage or a driver takes its time."""
     answer = call(ask, *arguments)
     while True:
@@ -174,6 +178,7 @@ def _close_all() -> None:
     for owner in list(_owners):
         # The owner itself stays as it is: a daemon thread may be using it.
         java = owner.java
+        owner.ended = True
         if java is not None:
             with contextlib.suppress(Exception):
                 java.close()

@@ -55,7 +55,6 @@ class Checkpoint(JavaOwner):
         matches: Callable[[str], bool] | None,
         group: Group | None,
     ) -> None:
-        self.java: Any = None
         self.framework = framework
         self.matches = matches
         self.group = group
@@ -73,9 +72,10 @@ class Checkpoint(JavaOwner):
         prepare : bool
             Whether the engine makes a load ready meanwhile.
         """
-        expected = self.load_options() if prepare else None
 
         def open_() -> JavaCheckpoint:
+            # Starts Java, which can fail on one rank alone.
+            expected = self.load_options() if prepare else None
             return _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected, owner=self)
 
         if self.group is None:

@@ -148,7 +148,8 @@ def _mapped_boot_archive() -> str | None:
     """The archive that Java has really taken: it does not say so, but maps the file."""
     folder = str(_find_java.engine_dir())
     try:
-        files = {line.split(maxsplit=5)[-1].strip() for line in open("/proc/self/maps", encoding="utf-8")}
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
+            files = {line.split(maxsplit=5)[-1].strip() for line in lines}
     except OSError:
         return None
     return next((file for file in sorted(files) if file.startswith(folder) and file.endswith(".aot")), None)
@@ -175,10 +176,16 @@ def hardware(engine: Engine | None, wanted: str | None) -> Iterator[Finding]:
         yield note("io_uring", "Whether io_uring is available was not tried, without the engine.")
         return
     try:
-        yield from _gpus(_bridge.wait_answer(engine.gpus), wanted)
+        yield from _gpus(_bridge.wait_answer(engine.gpus, _ordinal(wanted)), wanted)
         yield _io_uring(_bridge.wait_answer(engine.ioUring)[0])
     except Exception as e:
         yield fail("machine", f"The engine could not look at the machine: {sentence(e)}")
+
+
+def _ordinal(wanted: str | None) -> int:
+    """Of the GPU that is tried; the others may be busy, and a context on each would take their memory."""
+    device, _, ordinal = (wanted or "cuda:0").partition(":")
+    return int(ordinal or 0) if device == "cuda" else -1
 
 
 def _gpus(survey: list[str], wanted: str | None) -> Iterator[Finding]:
@@ -207,9 +214,11 @@ def _gpus(survey: list[str], wanted: str | None) -> Iterator[Finding]:
 
 def _gpu(device: str, name: str, total: str, free: str, refusal: str, *, chosen: bool) -> Finding:
     facts = {"device": device, "name": name, "total_bytes": int(total)}
-    text = f"GPU {device}: {name}, {size(int(total))} of memory"
+    text = f"GPU {device}: {name}, {size(int(total))} of memory" if name else f"GPU {device}"
     if refusal:
         return (fail if chosen else note)("gpu", f"{text}, which cannot be used: {sentence(refusal)}", **facts)
+    if int(free) < 0:
+        return ok("gpu", f"{text}.", **facts)
     return ok("gpu", f"{text}, {size(int(free))} of it free.", **facts, free_bytes=int(free))
 
 

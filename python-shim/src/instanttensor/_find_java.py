@@ -39,7 +39,10 @@ def package_dir(name: str) -> Path | None:
     # Without running it: jep refuses to be imported before it is attached.
     import importlib.util
 
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None  # a stand-in in sys.modules
     places = list(spec.submodule_search_locations or ()) if spec else []
     return Path(places[0]).absolute() if places else None
 

@@ -85,6 +85,8 @@ class Torch:
         self.device = device
         self.label = str(device)
         self.ordinal = -1 if device.type == "cpu" else device.index
+        # Of this type torch makes no memory under torch.use_deterministic_algorithms(True).
+        self._float4 = getattr(torch, "float4_e2m1fn_x2", None)
         # Element types that torch's kernel for several copies at once takes, and copies bit by bit.
         self._bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         # A checkpoint has few different shapes, and asks for each of them thousands of times.
@@ -130,12 +132,17 @@ class Torch:
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         shape = _dtypes.view_shape(dtype, shape)
-        return self._torch.empty(shape, dtype=_dtypes.torch_dtype(dtype), device=self.device)
+        element = _dtypes.torch_dtype(dtype)
+        if element is self._float4:
+            return self._torch.empty(shape, dtype=self._torch.uint8, device=self.device).view(element)
+        return self._torch.empty(shape, dtype=element, device=self.device)
 
     def address(self, array: Any) -> int:
         return int(array.data_ptr())
 
     def own(self, views: list[Any]) -> list[Any]:
+        if any(view.dtype is self._float4 for view in views):
+            return [self._clone(view) for view in views]
         bits = self._bits.get(views[0].itemsize)
         alike = all(view.itemsize == views[0].itemsize for view in views)
         if self.ordinal < 0 or len(views) == 1 or bits is None or not alike:
@@ -145,6 +152,11 @@ class Torch:
         copies = [self._torch.empty_like(view) for view in views]
         self._torch._foreach_copy_([copy.view(bits) for copy in copies], [view.view(bits) for view in views])
         return copies
+
+    def _clone(self, view: Any) -> Any:
+        if view.dtype is self._float4:
+            return view.view(self._torch.uint8).clone().view(self._float4)
+        return view.clone()
 
     def dtype(self, name: str) -> Any:
         return _dtypes.torch_dtype(name)

@@ -20,6 +20,8 @@ from ._version import __version__
 _NAME = "instanttensor"
 # A warning names no more files than a person reads.
 _NAMED = 5
+# Of editors and patches.
+_BACKUPS = ("~", ".orig", ".rej", ".bak", ".swp")
 
 
 class Provider(NamedTuple):
@@ -79,7 +81,7 @@ def leftovers() -> list[Path]:
     ours.add("__pycache__")
     # A module's bytecode may lie beside its source.
     foreign = [name for name in _names(own, "") if name not in ours and name.removesuffix("c") not in ours]
-    return [Path(own, name) for name in foreign if not name.startswith(".")]
+    return [Path(own, name) for name in foreign if not name.startswith(".") and not name.endswith(_BACKUPS)]
 
 
 def warning() -> str | None:

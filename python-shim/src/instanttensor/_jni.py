@@ -212,7 +212,10 @@ class FaultHandlers:
         SIGABRT.
         """
         for number, action in self._actions.items():
-            if not _flags(_action(number)) & _SA_SIGINFO:
+            found = _action(number)
+            # Of SIGSEGV Java cannot do without; of the others a program may make its own use.
+            is_theirs = number != signal.SIGSEGV and _is_pythons(found)
+            if not _flags(found) & _SA_SIGINFO and not is_theirs:
                 _libc.sigaction(int(number), action, None)
 
 
@@ -283,7 +286,11 @@ def _without_foreign_fault_handlers() -> Iterator[None]:
         return
     none = ctypes.create_string_buffer(_SIGACTION_BYTES)
     found = {number: _action(number) for number in _FAULT_SIGNALS}
-    hidden = {number: action for number, action in found.items() if not _flags(action) & _SA_SIGINFO}
+    hidden = {
+        number: action
+        for number, action in found.items()
+        if not _flags(action) & _SA_SIGINFO and not _is_pythons(action)
+    }
     for number in hidden:
         _libc.sigaction(int(number), none, None)
     try:
@@ -303,6 +310,12 @@ def _action(number: int) -> ctypes.Array[ctypes.c_char]:
 
 def _handler(action: ctypes.Array[ctypes.c_char]) -> int:
     return int.from_bytes(action.raw[:8], "little")
+
+
+def _is_pythons(action: ctypes.Array[ctypes.c_char]) -> bool:
+    """Whether it is the one function in C that stands for all handlers of ``signal.signal``."""
+    # SIGINT has it, as long as anything of Python's is to be called for it.
+    return callable(signal.getsignal(signal.SIGINT)) and _handler(action) == _handler(_action(signal.SIGINT))
 
 
 def _flags(action: ctypes.Array[ctypes.c_char]) -> int:

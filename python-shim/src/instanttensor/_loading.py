@@ -28,8 +28,6 @@ _GROUP_BYTES = 64 << 20
 class SlabLoad(JavaOwner):
     """A load into slabs of the engine's: what lies where, and the slabs as they come."""
 
-    java: Any
-
     def __init__(self, java: JavaLoad) -> None:
         super().__init__(java)
         # The layout is that of the engine's PythonLoad.

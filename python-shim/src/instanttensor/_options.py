@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
 KIB = 1 << 10
 MIB = 1 << 20
-# As in the engine's PlanLimits.
+# As in the engine's PlanLimits; what InstantTensor takes beyond is taken as this, with a warning.
 MIN_CHUNK_BYTES = 4 * KIB
 MAX_CHUNK_BYTES = 64 * MIB
-# As InstantTensor's.
-MAX_IO_DEPTH = 1024
-# Threads; more only fight over the same processors and the same wire.
+# Threads; more only fight over the same processors and the same wire. InstantTensor has no limit.
 MAX_CONCURRENCY = 256
+# As InstantTensor's.
+MAX_CHUNK_TAKEN_BYTES = 1024 * MIB
+MAX_IO_DEPTH = 1024
 
 
 class Backend(Enum):
@@ -81,12 +83,14 @@ class Options(NamedTuple):
         TypeError, ValueError
             Naming the argument or the variable, what it was and what is allowed.
         """
-        chunk_bytes = _integer("chunk_size", chunk_size, 1, MAX_CHUNK_BYTES)
+        chunk_bytes = _at_most(
+            MAX_CHUNK_BYTES, "chunk_size", _integer("chunk_size", chunk_size, 1, MAX_CHUNK_TAKEN_BYTES)
+        )
         return cls(
             buffer_bytes=_integer("buffer_size", buffer_size, 1, None),
             chunk_bytes=-(-chunk_bytes // MIN_CHUNK_BYTES) * MIN_CHUNK_BYTES,
             # 0 is InstantTensor's way of saying that a backend has no threads of its own.
-            readers=_integer("concurrency", concurrency, 0, MAX_CONCURRENCY),
+            readers=_at_most(MAX_CONCURRENCY, "concurrency", _integer("concurrency", concurrency, 0, None)),
             reads_in_flight=_integer("io_depth", io_depth, 1, MAX_IO_DEPTH),
             max_free_mem_usage=_fraction("max_free_mem_usage", max_free_mem_usage),
             backends=_backends(backend),
@@ -125,6 +129,14 @@ def _integer(argument: str, given: int | None, least: int, most: int | None) -> 
     if number >= 1 << 63:
         raise ValueError(f"{label}={number}: expected less than 2**63")
     return number
+
+
+def _at_most(most: int, argument: str, value: int) -> int:
+    if value <= most:
+        return value
+    # In the name of safe_open's caller.
+    warnings.warn(f"{argument}={value}: {most} is the most here, and is taken", RuntimeWarning, stacklevel=4)
+    return most
 
 
 def _fraction(argument: str, given: float | None) -> float:

@@ -43,7 +43,7 @@ def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterat
         reporter.finish()
     finally:
         reporter.close()
-        if load is not None:
+        if load is not None and not load.ended:
             _end(checkpoint, load)
 
 

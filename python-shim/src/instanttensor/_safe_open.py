@@ -54,9 +54,9 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         the largest tensor or 1 GiB, whichever is more, and never more than `max_free_mem_usage` of
         what is free. A tensor that is larger than the cap gets storage of its own.
     chunk_size : int, optional
-        Bytes of one read, up to 64 MiB, rounded up to a multiple of 4 KiB; 4 MiB by default.
+        Bytes of one read, at most 64 MiB, rounded up to a multiple of 4 KiB; 4 MiB by default.
     concurrency : int, optional
-        Threads that read, up to 256; 0 or None: as many as the machine is good for, 16 at most.
+        Threads that read, at most 256; 0 or None: as many as the machine is good for, 16 at most.
     io_depth : int, optional
         Reads and copies under way at once, up to 1024; by default two for each thread, never less than
         one for each.
@@ -68,7 +68,8 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         first tensor of `tensors()` is asked for, in either case.
     copy : bool, default True
         True: tensors own storage of exactly their size. False: tensors are views of slabs, valid for
-        as long as anybody holds them; a slab is freed with the last of its views.
+        as long as anybody holds them; a slab is freed with the last of its views. In either case a tensor
+        larger than `buffer_size` is the one view of a slab of its own.
     backend : Backend, BackendPolicy, str, or list of them, optional
         Ways of reading, the first that can serve is taken; `stats()` says which, and why others were
         not. None chooses for each file: past the page cache, unless it holds most of the file already.
@@ -110,7 +111,8 @@ class safe_open:  # noqa: N801  (the name is safetensors')
     UserWarning
         Two files hold tensors of one name.
     RuntimeWarning
-        When loading starts: tensors are larger than `buffer_size`.
+        `chunk_size` or `concurrency` is more than is used, as InstantTensor allows. When loading starts:
+        tensors are larger than `buffer_size`.
 
     Notes
     -----
@@ -210,7 +212,10 @@ class safe_open:  # noqa: N801  (the name is safetensors')
 
         Safe to call again, and from another thread than the one that loads.
         """
-        self._checkpoint.close()
+        # Where __init__ raised, there may be none.
+        checkpoint: Checkpoint | None = getattr(self, "_checkpoint", None)
+        if checkpoint is not None:
+            checkpoint.close()
 
     def keys(self) -> list[str]:
         """Names of the tensors, in the order of their files and of their offsets there."""

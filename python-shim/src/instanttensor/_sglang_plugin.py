@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 FORMAT = "instanttensor"
 _LOADER = "sglang.srt.model_loader.loader"
+_DOES_NOT_FIT = (
+    "instanttensor's plugin does not fit this release of SGLang: it does not read safetensors files the way "
+    "that 0.5.11 to 0.5.21 do. Use another --load-format"
+)
 
 
 class _Request:
@@ -37,8 +41,10 @@ _request: ContextVar[_Request | None] = ContextVar("_request", default=None)
 
 def register() -> None:
     """The entry point in SGLang's group ``sglang.srt.plugins``."""
-    from sglang.srt.server_args import LOAD_FORMAT_CHOICES, add_load_format_choices
-
+    try:
+        from sglang.srt.server_args import LOAD_FORMAT_CHOICES, add_load_format_choices
+    except ImportError:
+        return  # a later release: it has the format
     if FORMAT in LOAD_FORMAT_CHOICES:
         return
     add_load_format_choices([FORMAT])
@@ -48,9 +54,15 @@ def register() -> None:
 def _hook(target: str, around: Callable[..., Any]) -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry, HookSource, HookType
 
-    if target not in _hooked:
-        HookRegistry.register(target, around, HookType.AROUND, source=HookSource(FORMAT, FORMAT))
-        _hooked.add(target)
+    if target in _hooked:
+        return
+    source = HookSource(FORMAT, FORMAT)
+    if target in HookRegistry._patched:
+        # Hooks of another plugin are in place, and SGLang applies those of a target once.
+        HookRegistry._apply_target(target, [(HookType.AROUND, around, source)])
+    else:
+        HookRegistry.register(target, around, HookType.AROUND, source=source)
+    _hooked.add(target)
 
 
 # --------------------------------------------------------------------- hooks: (what SGLang has, its arguments)
@@ -70,6 +82,9 @@ def _accept(verify: Callable[[Any], None], config: Any) -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry
 
     HookRegistry.apply_hooks()
+    # What could not be applied SGLang has only logged.
+    if not _hooked <= HookRegistry._patched:
+        raise RuntimeError(_DOES_NOT_FIT)
 
 
 def _init(init: Callable[..., None], loader: Any, load_config: Any) -> None:
@@ -101,10 +116,7 @@ def _iterate(iterate: Callable[..., Weights], loader: Any, *args: Any, **kwargs:
     finally:
         _request.reset(token)
     if not request.is_taken:
-        raise RuntimeError(
-            "instanttensor's plugin does not fit this release of SGLang: it does not read safetensors files the way "
-            "that 0.5.11 to 0.5.21 do. Use another --load-format"
-        )
+        raise RuntimeError(_DOES_NOT_FIT)
     return weights
 
 

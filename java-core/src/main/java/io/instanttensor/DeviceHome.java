@@ -28,9 +28,9 @@ record DeviceHome(Device device, StagingPool staging, Reclaimer reclaimer) {
         }
     }
 
-    /// What the CUDA driver says of the machine; opens no device for longer than that takes.
-    static GpuSurvey gpus() {
-        return CudaSurvey.take();
+    /// What the CUDA driver says of the machine; opens at most one device, and for no longer than that takes.
+    static GpuSurvey gpus(int opened) {
+        return CudaSurvey.take(opened);
     }
 
     private static DeviceHome open(DeviceId id) {

@@ -6,8 +6,10 @@ import io.instanttensor.device.GpuSurvey;
 public final class Machine {
     private Machine() {}
 
-    /// What the CUDA driver says of itself and of the GPUs. Takes as long as making a context on each does.
-    public static GpuSurvey gpus() {
-        return DeviceHome.gpus();
+    /// What the CUDA driver says of itself and of the GPUs.
+    ///
+    /// @param opened the GPU to make a context on, to see whether it can be used; -1 for none
+    public static GpuSurvey gpus(int opened) {
+        return DeviceHome.gpus(opened);
     }
 }

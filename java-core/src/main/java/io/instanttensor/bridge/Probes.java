@@ -15,8 +15,8 @@ final class Probes {
     private Probes() {}
 
     /// The components of [GpuSurvey], then those of each [GpuSurvey.Gpu].
-    static String[] gpus() {
-        GpuSurvey survey = Machine.gpus();
+    static String[] gpus(int opened) {
+        GpuSurvey survey = Machine.gpus(opened);
         List<String> flat = new ArrayList<>(List.of(survey.state().name(), survey.reason(), survey.bindings(),
                 String.valueOf(survey.cudaVersion())));
         for (GpuSurvey.Gpu gpu : survey.gpus()) {

@@ -66,8 +66,10 @@ public final class PythonBridge {
     }
 
     /// What the CUDA driver says of itself and of the GPUs; for `doctor`, as [Probes#gpus] flattens it.
-    public static Answer gpus() {
-        return new Answer(Probes::gpus);
+    ///
+    /// @param opened the GPU to try; -1 for none
+    public static Answer gpus(int opened) {
+        return new Answer(() -> Probes.gpus(opened));
     }
 
     /// Whether io_uring could be used: empty, or why not.

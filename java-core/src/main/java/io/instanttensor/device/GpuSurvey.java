@@ -10,6 +10,8 @@ import java.util.List;
 ///     could not be asked
 /// @param gpus by their ordinals
 public record GpuSurvey(State state, String reason, String bindings, int cudaVersion, List<Gpu> gpus) {
+    public static final long NOT_ASKED = -1;
+
     /// How far one gets.
     public enum State {
         /// No driver is installed.
@@ -21,7 +23,8 @@ public record GpuSurvey(State state, String reason, String bindings, int cudaVer
         READY
     }
 
-    /// @param freeBytes 0 where they could not be asked for
+    /// @param name empty where the driver did not tell it; `totalBytes` is 0 then
+    /// @param freeBytes or [#NOT_ASKED]
     /// @param refusal why the GPU cannot be used; empty where it can
     public record Gpu(String name, long totalBytes, long freeBytes, String refusal) {}
 

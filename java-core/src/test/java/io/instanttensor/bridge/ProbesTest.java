@@ -30,8 +30,8 @@ class ProbesTest {
         StubCuda.devices(2);
         assertArrayEquals(new String[] {
             "READY", "", "12.6.0", "12060", "Stub GPU 0", "4294967296", "4294967296", "", "Stub GPU 1", "4294967296",
-            "4294967296", ""
-        }, PythonBridge.gpus().await(LONG_MILLIS));
+            "-1", ""
+        }, PythonBridge.gpus(0).await(LONG_MILLIS));
         StubCuda.reset();
     }
 

@@ -23,9 +23,11 @@ public final class CudaSurvey {
 
     private CudaSurvey() {}
 
-    /// Never fails: what does is part of the answer. A context is made on each GPU for as long as it takes to
-    /// ask for its free memory.
-    public static GpuSurvey take() {
+    /// Never fails: what does is part of the answer.
+    ///
+    /// @param opened the GPU that is tried: a context is made on it, for as long as it takes to ask for its free
+    ///     memory; none where there is no such GPU. The others, which may be busy with other things, are left alone.
+    public static GpuSurvey take(int opened) {
         String bindings = JCudaVersion.get();
         try {
             CudaLibrary.requireDriver(CudaLibrary.DRIVER);
@@ -45,10 +47,10 @@ public final class CudaSurvey {
                     ? GpuSurvey.State.NO_DEVICE : GpuSurvey.State.UNUSABLE;
             return GpuSurvey.without(state, CuResult.failure(initialised, "cuInit").getMessage(), bindings, cudaVersion);
         }
-        return counted(bindings, cudaVersion);
+        return counted(bindings, cudaVersion, opened);
     }
 
-    private static GpuSurvey counted(String bindings, int cudaVersion) {
+    private static GpuSurvey counted(String bindings, int cudaVersion, int opened) {
         try {
             int[] count = new int[1];
             CuResult.check(cuDeviceGetCount(count), "cuDeviceGetCount", () -> "of this machine");
@@ -57,7 +59,7 @@ public final class CudaSurvey {
             }
             List<GpuSurvey.Gpu> gpus = new ArrayList<>();
             for (int ordinal = 0; ordinal < count[0]; ordinal++) {
-                gpus.add(gpu(ordinal));
+                gpus.add(gpu(ordinal, ordinal == opened));
             }
             return new GpuSurvey(GpuSurvey.State.READY, "", bindings, cudaVersion, List.copyOf(gpus));
         } catch (DeviceException e) {
@@ -65,21 +67,28 @@ public final class CudaSurvey {
         }
     }
 
-    private static GpuSurvey.Gpu gpu(int ordinal) {
-        CUdevice device = new CUdevice();
-        CuResult.check(cuDeviceGet(device, ordinal), "cuDeviceGet", () -> "of cuda:" + ordinal);
-        byte[] name = new byte[NAME_BYTES];
-        CuResult.check(cuDeviceGetName(name, name.length, device), "cuDeviceGetName", () -> "of cuda:" + ordinal);
-        long[] total = new long[1];
-        CuResult.check(cuDeviceTotalMem(total, device), "cuDeviceTotalMem", () -> "of cuda:" + ordinal);
-        long free = 0;
-        String refusal = "";
-        try (CudaDevice opened = CudaDevice.open(ordinal); Device.Scope scope = opened.enter()) {
-            free = opened.memory().freeBytes();
+    private static GpuSurvey.Gpu gpu(int ordinal, boolean opened) {
+        String name = "";
+        long totalBytes = 0;
+        try {
+            CUdevice device = new CUdevice();
+            CuResult.check(cuDeviceGet(device, ordinal), "cuDeviceGet", () -> "of cuda:" + ordinal);
+            byte[] text = new byte[NAME_BYTES];
+            CuResult.check(cuDeviceGetName(text, text.length, device), "cuDeviceGetName", () -> "of cuda:" + ordinal);
+            name = text(text);
+            long[] total = new long[1];
+            CuResult.check(cuDeviceTotalMem(total, device), "cuDeviceTotalMem", () -> "of cuda:" + ordinal);
+            totalBytes = total[0];
+            return new GpuSurvey.Gpu(name, totalBytes, opened ? freeBytes(ordinal) : GpuSurvey.NOT_ASKED, "");
         } catch (DeviceException e) {
-            refusal = e.getMessage();
+            return new GpuSurvey.Gpu(name, totalBytes, GpuSurvey.NOT_ASKED, e.getMessage());
         }
-        return new GpuSurvey.Gpu(text(name), total[0], free, refusal);
+    }
+
+    private static long freeBytes(int ordinal) {
+        try (CudaDevice opened = CudaDevice.open(ordinal); Device.Scope scope = opened.enter()) {
+            return opened.memory().freeBytes();
+        }
     }
 
     /// Up to the NUL.
