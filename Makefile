@@ -52,7 +52,7 @@ help:
 	@echo 'make demo CHECKPOINT=dir  load a folder of safetensors files instead'
 	@echo 'make test                 build all, then lint, JUnit and pytest'
 	@echo 'make lint | test-java | test-python   one part of it'
-	@echo 'make test-engines         the model loaders of SGLang and vLLM, as released, with our wheel (5 GB more)'
+	@echo 'make test-engines         the model loaders of SGLang and vLLM, as released, with our wheel (5 GB more; Python 3.11+)'
 	@echo 'make wheel                fill dist/ with wheels to install without network, for the Python that runs make'
 	@echo 'make wheel PYTHON=...     the same for another Python'
 	@echo 'make install              rebuild what changed and install it in .venv'
@@ -172,7 +172,13 @@ $(ENGINES_VENV)/.installed: $(ENGINES_VENV)/.made $(WHEELHOUSE)
 	$(ENGINES_PIP) install --quiet --no-index --find-links dist instanttensor==$(VERSION)
 	@touch $@
 
-test-engines: $(ENGINES_VENV)/.installed $(MODEL_READY)
+# Before anything is built for it.
+.PHONY: python-of-engines
+python-of-engines: | $(CHECKED)
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("vLLM and SGLang need Python 3.11 or newer, \
+	and $(PYTHON) is " + sys.version.split()[0])'
+
+test-engines: python-of-engines $(ENGINES_VENV)/.installed $(MODEL_READY)
 	INSTANTTENSOR_TEST_ENGINES=$(abspath $(ENGINES)) INSTANTTENSOR_TEST_MODEL=$(abspath $(MODEL)) \
 		$(ENGINES_VENV)/bin/python -m pytest tests/engines
 

@@ -24,8 +24,6 @@ RELEASES = {
 
 
 def main(folder: Path) -> None:
-    if sys.version_info < (3, 11):
-        sys.exit(f"vLLM and SGLang need Python 3.11 or newer, and this is {sys.version.split()[0]}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:

@@ -43,6 +43,16 @@ FAULTS: dict[str, tuple[str, str | bytes, bytes, int | None, str]] = {
         "HeaderTooLarge", "{}", b"", (1 << 64) - 1,
         "expected a header of at most 100,000,000 bytes, found a length of 18,446,744,073,709,551,615 at offset 0",
     ),
+    "a_git_lfs_pointer": (
+        "HeaderTooLarge", "https://git-lfs.github.com/spec/v1\n", b"", int.from_bytes(b"version ", "little"),
+        "expected a header of at most 100,000,000 bytes, found a length of 2,336,927,755,350,992,246 at offset 0: "
+        "it begins like a Git LFS pointer, which stands for the file until git lfs pull fetches it",
+    ),
+    "text": (
+        "HeaderTooLarge", " card\n", b"", int.from_bytes(b"# Model\n", "little"),
+        "expected a header of at most 100,000,000 bytes, found a length of 751,086,719,902,490,659 at offset 0: "
+        "it begins with text",
+    ),
     "length_beyond_the_end": (
         "InvalidHeaderLength", "{}", b"", 3, "expected a header of 3 bytes at offset 8, found the file's end at 10",
     ),

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -107,7 +108,7 @@ def test_every_path_is_told_of_on_its_own_and_one_bad_one_decides(path: Path, tm
     lines = ends(1, "--device", "cpu", missing, path)
     assert f"fail {missing}: no such file or folder." in lines
     assert f"ok   {path}: 1 file, 2 tensors, 3.9 KiB; the headers are whole." in lines
-    assert lines[-1] == "fail A load to cpu does not work here; the line that begins with fail says why."
+    assert lines[-1] == "fail Not every PATH can be loaded to cpu; the line that begins with fail says why."
 
 
 def test_without_a_path_a_checkpoint_in_memory_is_loaded() -> None:
@@ -238,7 +239,7 @@ def test_names_that_two_files_hold_are_a_note(tmp_path: Path) -> None:
 def failure(lines: list[str]) -> str:
     """The one line that says why a load does not work, without its level."""
     *before, last = lines
-    assert last == "fail A load to cpu does not work here; the line that begins with fail says why."
+    assert last == "fail Not every PATH can be loaded to cpu; the line that begins with fail says why."
     (line,) = [line for line in before if line.startswith("fail ")]
     return line.removeprefix("fail ")
 
@@ -553,3 +554,21 @@ def test_a_reader_who_has_seen_enough_is_no_error(path: Path) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_an_output_that_takes_nothing_is_a_sentence(path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("doctor", "--device", "cpu", path),
+            env=environment(), cwd=os.sep, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    told = "The findings could not be printed: [Errno 28] No space left on device"
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, told)
+
+
+def test_no_output_at_all_is_no_failure(path: Path) -> None:
+    line = " ".join(shlex.quote(str(word)) for word in command("doctor", "--device", "cpu", path))
+    done = subprocess.run(
+        ["sh", "-c", f"{line} >&-"], env=environment(), cwd=os.sep, stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

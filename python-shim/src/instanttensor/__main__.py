@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read has seen enough; what is still buffered has nowhere to go at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as e:
+        print(f"The findings could not be printed: {e}", file=sys.stderr)
+        return 1
     return status
 
 

@@ -98,12 +98,19 @@ def examine(paths: list[str], wanted: str | None) -> Iterator[Finding]:
     yield from tell(iter(refused))
     # Where the device is of no use, the files can still be looked at.
     target = load.Target(engine, framework, "cpu" if refused else device)
+    of_machine = _failures(found)
     yield from tell(load.from_paths(target, paths) if paths else load.from_memory(target))
-    yield _verdict(device, sum(finding.level == "fail" for finding in found))
+    yield _verdict(device, _failures(found), of_files=bool(paths) and not of_machine)
 
 
-def _verdict(device: str, failures: int) -> Finding:
+def _failures(found: list[Finding]) -> int:
+    return sum(finding.level == "fail" for finding in found)
+
+
+def _verdict(device: str, failures: int, *, of_files: bool) -> Finding:
+    """`of_files`: what failed, if anything, has to do with what was to be loaded."""
     if not failures:
         return ok("verdict", f"A load to {device} works here.", works=True, device=device)
     why = "the line that begins with fail says" if failures == 1 else f"the {failures} lines that begin with fail say"
-    return fail("verdict", f"A load to {device} does not work here; {why} why.", works=False, device=device)
+    what = f"Not every PATH can be loaded to {device}" if of_files else f"A load to {device} does not work here"
+    return fail("verdict", f"{what}; {why} why.", works=False, device=device)

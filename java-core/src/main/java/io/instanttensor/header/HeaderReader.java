@@ -13,6 +13,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
 
 /// Reads a file's header and makes all of the format's checks, in the format's order. Stateless: many
 /// threads may read the headers of many files. The bytes stay off the heap and are gone on return.
@@ -21,6 +22,7 @@ public final class HeaderReader {
     static final long MAX_HEADER_BYTES = 100_000_000;
 
     private static final long LENGTH_BYTES = 8;
+    private static final String GIT_LFS_START = "version ";
     private static final ValueLayout.OfLong LENGTH =
             ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
@@ -52,13 +54,22 @@ public final class HeaderReader {
         long length = bytes.get(LENGTH, 0);
         if (Long.compareUnsigned(length, MAX_HEADER_BYTES) > 0) {
             throw fault(HEADER_TOO_LARGE, file, "expected a header of at most " + Words.grouped(MAX_HEADER_BYTES)
-                    + " bytes, found a length of " + Words.grouped(length) + " at offset 0");
+                    + " bytes, found a length of " + Words.grouped(length) + " at offset 0" + textInstead(bytes));
         }
         if (length > file.bytes() - LENGTH_BYTES) {
             throw fault(INVALID_HEADER_LENGTH, file, "expected a header of " + Words.grouped(length)
                     + " bytes at offset 8, found the file's end at " + Words.grouped(file.bytes()));
         }
         return length;
+    }
+
+    /// What the file is where its first bytes are text; empty where they are not.
+    private static String textInstead(MemorySegment start) {
+        String text = new String(start.toArray(ValueLayout.JAVA_BYTE), StandardCharsets.ISO_8859_1);
+        if (text.equals(GIT_LFS_START)) {
+            return ": it begins like a Git LFS pointer, which stands for the file until git lfs pull fetches it";
+        }
+        return text.chars().allMatch(c -> c >= ' ' && c < 0x7f || c == '\n') ? ": it begins with text" : "";
     }
 
     private static ParsedHeader parse(CheckpointFile file, HeaderText text) throws MalformedHeaderException {

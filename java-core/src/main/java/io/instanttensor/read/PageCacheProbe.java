@@ -24,6 +24,10 @@ final class PageCacheProbe {
         try {
             long pages = Math.ceilDiv(file.bytes(), PAGE_BYTES);
             long cached = Posix.cachedPages(file.descriptor(), 0, file.bytes());
+            if (cached == 0 && pages > 0) {
+                // Its header has just been read: overlayfs, say, where cachestat looks past the real file's pages.
+                return sample(file);
+            }
             return new Finding(pages == 0 ? 1 : Math.min(1, (double) cached / pages), "cachestat");
         } catch (ErrnoException notOursOrOldKernel) {
             return sample(file);
