@@ -3,6 +3,7 @@ package io.instanttensor;
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.header.HeaderReader;
 import io.instanttensor.header.SafetensorsHeader;
+import io.instanttensor.posix.EngineThreads;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.util.ArrayList;
@@ -23,7 +24,7 @@ final class HeaderReads {
             return List.of(HeaderReader.read(files.getFirst()));
         }
         try (ExecutorService threads = Executors.newFixedThreadPool(
-                Math.min(files.size(), MAX_THREADS), Thread.ofPlatform().daemon().name("instanttensor-header-", 0).factory())) {
+                Math.min(files.size(), MAX_THREADS), EngineThreads.builder().name("instanttensor-header-", 0).factory())) {
             List<Future<SafetensorsHeader>> reads = new ArrayList<>(files.size());
             for (CheckpointFile file : files) {
                 reads.add(threads.submit(() -> HeaderReader.read(file)));

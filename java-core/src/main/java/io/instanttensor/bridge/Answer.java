@@ -1,5 +1,6 @@
 package io.instanttensor.bridge;
 
+import io.instanttensor.posix.EngineThreads;
 import java.util.concurrent.Callable;
 import java.util.concurrent.FutureTask;
 
@@ -10,7 +11,7 @@ public final class Answer {
 
     Answer(Callable<String[]> ask) {
         this.task = new FutureTask<>(ask);
-        Thread.ofPlatform().daemon().name("instanttensor-probe").start(task);
+        EngineThreads.builder().name("instanttensor-probe").start(task);
     }
 
     /// The answer; null when there is none in time.

@@ -1,5 +1,6 @@
 package io.instanttensor.bridge;
 
+import io.instanttensor.posix.EngineThreads;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
@@ -14,7 +15,7 @@ public final class Opening {
 
     Opening(Callable<PythonCheckpoint> open) {
         this.task = new FutureTask<>(open);
-        Thread.ofPlatform().daemon().name("instanttensor-open").start(() -> {
+        EngineThreads.builder().name("instanttensor-open").start(() -> {
             task.run();
             closeIfAbandoned();
         });

@@ -1,6 +1,7 @@
 package io.instanttensor.bridge;
 
 import io.instanttensor.dlpack.ManagedTensors;
+import io.instanttensor.posix.EngineThreads;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.Posix;
 import java.io.IOException;
@@ -40,7 +41,7 @@ final class Rehearsal {
     /// Starts it, once in a process.
     static synchronized void start() {
         if (running == null) {
-            running = Thread.ofPlatform().daemon().name("instanttensor-rehearsal").start(Rehearsal::run);
+            running = EngineThreads.builder().name("instanttensor-rehearsal").start(Rehearsal::run);
         }
     }
 

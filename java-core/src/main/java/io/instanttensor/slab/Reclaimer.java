@@ -1,6 +1,7 @@
 package io.instanttensor.slab;
 
 import io.instanttensor.device.Device;
+import io.instanttensor.posix.EngineThreads;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -23,7 +24,7 @@ public final class Reclaimer {
 
     /// Starts the thread; it lives as long as the process.
     public void start() {
-        Thread.ofPlatform().daemon().name("instanttensor-reclaimer-" + device.id()).start(this::run);
+        EngineThreads.builder().name("instanttensor-reclaimer-" + device.id()).start(this::run);
     }
 
     /// Queues a slab. Never blocks.

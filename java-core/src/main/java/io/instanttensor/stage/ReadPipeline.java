@@ -4,6 +4,7 @@ import io.instanttensor.device.Device;
 import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.SlabLayout;
+import io.instanttensor.posix.EngineThreads;
 import io.instanttensor.read.ChunkReader;
 import java.util.ArrayList;
 import java.util.List;
@@ -66,7 +67,7 @@ public final class ReadPipeline {
         for (int i = 0; i < readers; i++) {
             Reader reader = new Reader(i, this);
             try {
-                Thread.ofPlatform().daemon().name("instanttensor-reader-" + i).start(reader);
+                EngineThreads.builder().name("instanttensor-reader-" + i).start(reader);
             } catch (OutOfMemoryError e) {
                 // The process may have no more threads. Those that did not start have left already.
                 failed(e);

@@ -1,6 +1,7 @@
 package io.instanttensor.stage;
 
 import io.instanttensor.device.Device;
+import io.instanttensor.posix.EngineThreads;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.Iterator;
@@ -35,7 +36,7 @@ public final class StagingPool implements AutoCloseable {
     ///
     /// @param buffers how many there shall be, busy ones included
     public void prepare(int buffers, long bytes) {
-        Thread.ofPlatform().daemon().name("instanttensor-pinning").start(() -> {
+        EngineThreads.builder().name("instanttensor-pinning").start(() -> {
             try (Device.Scope scope = device.enter()) {
                 pin(buffers, bytes);
             } catch (RuntimeException e) {
