@@ -84,7 +84,8 @@ SCRIPT = """
         eventually(lambda: not readers(), "readers gone")
         eventually(lambda: live_exports() == 0, "slabs given back")
         return descriptors(), len(threads()), resident_bytes()
-    for _ in range(40):
+    # Until Java's heap has touched all of its young part once, 40 MiB at most.
+    for _ in range(200):
         once()
     files, tasks, bytes_before = counted()
     for _ in range(200):
