@@ -7,9 +7,6 @@ anything they do. A case answers a text, which the test compares.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from sessions import outcome
 
 Case = TypeVar("Case", bound=Callable[..., str])
 # What each rank answered, by case.
@@ -84,22 +82,10 @@ def answers_of(ranks: ModuleType, world: int, folder: Path, *more: str, patience
     script = folder / "run.py"
     script.write_text(RUN)
     homes = [str(Path(str(file)).parent) for file in (ranks.__file__, __file__)]
-    process = subprocess.Popen(
-        [sys.executable, str(script), *homes, ranks.__name__, str(world), str(folder), *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, _ = process.communicate(timeout=patience_s)
-    except subprocess.TimeoutExpired:
-        # The ranks too: they hold the pipe.
-        os.killpg(process.pid, signal.SIGKILL)
-        out, _ = process.communicate()
-        raise AssertionError(f"the ranks hung: {out}") from None
+    command = [sys.executable, str(script), *homes, ranks.__name__, str(world), str(folder), *more]
+    done = outcome(command, patience_s=patience_s)
     found = [folder / f"answers.{rank}.json" for rank in range(world)]
     by_rank = [json.loads(path.read_text()) if path.exists() else {} for path in found]
-    if process.returncode != 0:
-        raise AssertionError(f"status {process.returncode}: {out}; {by_rank}")
+    if done.returncode != 0:
+        raise AssertionError(f"status {done.returncode}: {done.stdout}{done.stderr}; {by_rank}")
     return {name: [each[name] for each in by_rank] for name in ranks.CASES}

@@ -18,6 +18,7 @@ import pytest
 import sglang_checkpoints as checkpoints
 from safetensors import safe_open
 from samples import run
+from sessions import outcome
 
 PATIENCE_S = 400
 Answers = tuple[dict[str, Any], dict[str, Any]]
@@ -62,21 +63,11 @@ def ended(folder: Path, minilm: Path, engines: Path) -> subprocess.CompletedProc
     script = folder / "run.py"
     script.write_text(RUN)
     here = Path(__file__).parent
-    process = subprocess.Popen(
+    return outcome(
         [sys.executable, str(script), str(folder), str(minilm)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (engines / "sglang", here, here.parent)))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        patience_s=PATIENCE_S,
     )
-    try:
-        out, err = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        out, err = process.communicate()
-        pytest.fail(f"the ranks hung: {out}{err[-5000:]}")
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")

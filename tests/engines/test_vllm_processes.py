@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sessions import outcome
 
 HERE = Path(__file__).parent
 PATIENCE_S = 600
@@ -20,22 +20,12 @@ PATIENCE_S = 600
 def answers(engines: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """By worker: what it found, its exit status, its standard error."""
     folder = tmp_path_factory.mktemp("processes")
-    process = subprocess.Popen(
+    done = outcome(
         [sys.executable, str(HERE / "vllm_processes.py"), str(folder), str(minilm)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (engines / "vllm", HERE.parent, HERE)))},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+        patience_s=PATIENCE_S,
     )
-    try:
-        out, _ = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        # The workers too: they hold the pipe.
-        os.killpg(process.pid, signal.SIGKILL)
-        out, _ = process.communicate()
-        pytest.fail(f"the workers hung: {out}")
-    assert process.returncode == 0, out
+    assert done.returncode == 0, done.stdout + done.stderr
     answers: dict[str, Any] = json.loads((folder / "answers.json").read_text())
     return answers
 
