@@ -15,7 +15,6 @@ on a machine without a GPU, and then told that there is one.
 import argparse
 import importlib.util
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from suite import DEVICE, environment, last_line, table
 
-DEVICE = os.environ.get("BENCH_DEVICE", "cuda")
 FORMATS = {
     "ours": ("instanttensor", "InstantTensor for Java"),
     "cpp": ("instanttensor", "InstantTensor (C++)"),
@@ -135,16 +134,13 @@ def check(engine, folder):
 
 
 def child(arguments, loader, *words):
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    if loader == "cpp":
-        paths.insert(0, os.path.abspath(arguments.cpp_path))
     done = subprocess.run(
         [sys.executable, __file__, str(arguments.folder), *words],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TQDM_DISABLE": "1"},
+        env=environment(loader, arguments, TQDM_DISABLE="1"),
         capture_output=True, text=True, timeout=arguments.limit, check=False,
     )  # fmt: skip
     if done.returncode:
-        return {"error": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:200]}
+        return {"error": last_line(done.stderr, f"exit status {done.returncode}")}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -158,9 +154,7 @@ def report(arguments, figures):
         first = statistics.median(answer["bytes"] / answer["seconds"][0] / 1e9 for answer in answers)
         later = [answer["bytes"] / seconds / 1e9 for answer in answers for seconds in answer["seconds"][1:]]
         rows.append([engine, FORMATS[loader][1], f"{first:.1f}", f"{statistics.median(later):.1f}" if later else ""])
-    columns = ["engine", "load format", "first load, GB/s", "later loads, GB/s"]
-    for row in [columns, ["---", "---", "---:", "---:"], *rows]:
-        print("| " + " | ".join(row) + " |")
+    print(table(["engine", "load format", "first load, GB/s", "later loads, GB/s"], rows))
 
 
 def main(argv):
