@@ -43,8 +43,4 @@ public record FileProbe(
             return Posix.pread(file.descriptor(), arena.allocate(bytes, bytes), 0);
         }
     }
-
-    public boolean direct() {
-        return directRefusal.isEmpty();
-    }
 }
