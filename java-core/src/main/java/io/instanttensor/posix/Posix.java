@@ -1,5 +1,6 @@
 package io.instanttensor.posix;
 
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
@@ -15,9 +16,12 @@ public final class Posix {
     private static final int O_DIRECT = 0x4000;
     private static final int MFD_CLOEXEC = 1;
     private static final int F_SETFL = 4;
+    private static final int PROT_NONE = 0;
     private static final int PROT_READ_WRITE = 3;
+    private static final int MAP_SHARED = 1;
     private static final int MAP_PRIVATE_ANONYMOUS = 0x22;
     private static final int RWF_NOWAIT = 8;
+    private static final long PAGE_BYTES = 4096;
     private static final long STATFS_BYTES = 120;
     private static final long CACHESTAT_BYTES = 40;
     private static final long IO_URING_PARAMS_BYTES = 120;
@@ -128,7 +132,7 @@ public final class Posix {
     }
 
     /// Whether a read at `offset` is answered from the page cache (preadv2 with RWF_NOWAIT).
-    /// A miss makes the kernel start reading that place.
+    /// A miss makes the kernel start reading that place and what comes behind it.
     public static boolean readsWithoutWaiting(int fd, long offset) throws ErrnoException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment iovec = arena.allocate(2 * JAVA_LONG.byteSize(), 8);
@@ -160,6 +164,26 @@ public final class Posix {
         long address = Syscalls.call(
                 "mmap of " + bytes + " bytes", Syscalls.MMAP, 0, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
         return MemorySegment.ofAddress(address).reinterpret(bytes);
+    }
+
+    /// A file's bytes as addresses, for [#resident]: they cannot be read through. To be given back with [#unmap].
+    public static MemorySegment mapUnreadable(int fd, long bytes) throws ErrnoException {
+        // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+        long address = Syscalls.call(
+                "mmap of a file's " + bytes + " bytes", Syscalls.MMAP, 0, bytes, PROT_NONE, MAP_SHARED, fd, 0);
+        return MemorySegment.ofAddress(address).reinterpret(bytes);
+    }
+
+    /// Whether the page cache holds the page at `offset` of a mapped file (mincore(2)). Says yes to those who neither
+    /// own the file nor may write to it.
+    public static boolean resident(MemorySegment mapped, long offset) throws ErrnoException {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment page = arena.allocate(1);
+            // int mincore(void *addr, size_t length, unsigned char *vec)
+            Syscalls.call("mincore", Syscalls.MINCORE, (mapped.address() + offset) & -PAGE_BYTES,
+                    MemorySegment.ofAddress(1), page.address(), 0, 0, 0);
+            return (page.get(JAVA_BYTE, 0) & 1) != 0;
+        }
     }
 
     public static void unmap(MemorySegment mapped) {

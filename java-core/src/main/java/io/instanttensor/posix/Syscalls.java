@@ -21,6 +21,7 @@ final class Syscalls {
     static final long MMAP = 9;
     static final long MUNMAP = 11;
     static final long PREAD64 = 17;
+    static final long MINCORE = 27;
     static final long FCNTL = 72;
     static final long FSTATFS = 138;
     static final long OPENAT = 257;

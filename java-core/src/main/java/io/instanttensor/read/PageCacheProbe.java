@@ -3,12 +3,14 @@ package io.instanttensor.read;
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.Posix;
+import java.lang.foreign.MemorySegment;
 
 /// How much of a file the page cache holds.
 ///
-/// cachestat(2) counts pages, but only for those who own the file or may write to it. For everybody
-/// else a few reads that must not wait tell it by sample. mincore(2) is of no use: to those same users
-/// it reports every page as cached.
+/// cachestat(2) counts pages, but only for those who own the file or may write to it, and on overlayfs it
+/// looks past the real file's pages: where it finds none, mincore(2) is asked, by sample. To everybody else
+/// mincore reports every page as cached, and a few reads that must not wait tell it instead. Those can hit what
+/// was not there: they start the kernel reading, and some disks answer before it looks again.
 final class PageCacheProbe {
     private static final long PAGE_BYTES = 4096;
     /// Enough to tell a cached file from one that is not; each costs a microsecond.
@@ -18,6 +20,11 @@ final class PageCacheProbe {
     /// @param method the system call that told, for the report
     record Finding(double cachedFraction, String method) {}
 
+    @FunctionalInterface
+    private interface Sample {
+        boolean cached(long offset) throws ErrnoException;
+    }
+
     private PageCacheProbe() {}
 
     static Finding probe(CheckpointFile file) {
@@ -25,26 +32,38 @@ final class PageCacheProbe {
             long pages = Math.ceilDiv(file.bytes(), PAGE_BYTES);
             long cached = Posix.cachedPages(file.descriptor(), 0, file.bytes());
             if (cached == 0 && pages > 0) {
-                // Its header has just been read: overlayfs, say, where cachestat looks past the real file's pages.
-                return sample(file);
+                return sampleMapping(file);
             }
             return new Finding(pages == 0 ? 1 : Math.min(1, (double) cached / pages), "cachestat");
         } catch (ErrnoException notOursOrOldKernel) {
-            return sample(file);
+            return sampleReads(file);
         }
     }
 
-    private static Finding sample(CheckpointFile file) {
-        int hits = 0;
+    static Finding sampleMapping(CheckpointFile file) throws ErrnoException {
+        MemorySegment mapped = Posix.mapUnreadable(file.descriptor(), file.bytes());
         try {
-            for (int i = 0; i < SAMPLES; i++) {
-                // In the middle of equal parts: the header has just been read, and would be a hit.
-                long offset = (long) ((i + 0.5) / SAMPLES * file.bytes());
-                hits += Posix.readsWithoutWaiting(file.descriptor(), offset) ? 1 : 0;
-            }
-            return new Finding((double) hits / SAMPLES, "RWF_NOWAIT");
+            return new Finding(sample(file, offset -> Posix.resident(mapped, offset)), "mincore");
+        } finally {
+            Posix.unmap(mapped);
+        }
+    }
+
+    static Finding sampleReads(CheckpointFile file) {
+        try {
+            return new Finding(
+                    sample(file, offset -> Posix.readsWithoutWaiting(file.descriptor(), offset)), "RWF_NOWAIT");
         } catch (ErrnoException unsupported) {
             return new Finding(0, "no probe: " + unsupported.getMessage());
         }
+    }
+
+    private static double sample(CheckpointFile file, Sample sample) throws ErrnoException {
+        int hits = 0;
+        // In the middle of equal parts: the header has just been read. From the end: the kernel reads ahead.
+        for (int i = SAMPLES - 1; i >= 0; i--) {
+            hits += sample.cached((long) ((i + 0.5) / SAMPLES * file.bytes())) ? 1 : 0;
+        }
+        return (double) hits / SAMPLES;
     }
 }

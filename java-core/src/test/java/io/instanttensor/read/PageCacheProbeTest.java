@@ -60,6 +60,23 @@ class PageCacheProbeTest {
     }
 
     @Test
+    void samplesOfAWrittenFileAllHit() throws IOException, ErrnoException {
+        try (CheckpointFile file = CheckpointFile.open(path)) {
+            assertEquals(new PageCacheProbe.Finding(1, "mincore"), PageCacheProbe.sampleMapping(file));
+            assertEquals(new PageCacheProbe.Finding(1, "RWF_NOWAIT"), PageCacheProbe.sampleReads(file));
+        }
+    }
+
+    /// Of the reads that must not wait this cannot be asked: some virtual disks have answered by then.
+    @Test
+    void samplesOfAnEvictedMappingMiss() throws IOException, ErrnoException {
+        try (CheckpointFile file = CheckpointFile.open(path)) {
+            PageCache.evict(path, file.descriptor());
+            assertEquals(new PageCacheProbe.Finding(0, "mincore"), PageCacheProbe.sampleMapping(file));
+        }
+    }
+
+    @Test
     void emptyFileCountsAsCached() throws IOException {
         Path empty = folder.resolve("empty");
         TestFolders.fill(empty, 0);
