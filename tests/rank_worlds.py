@@ -70,6 +70,15 @@ def go_through(cases: Cases, rank: int, folder: str, *arguments: Any) -> None:
     dist.destroy_process_group()
 
 
+def error(action: Callable[[], Any]) -> str:
+    """The type of what an action raises, and its text."""
+    try:
+        action()
+    except Exception as e:
+        return f"{type(e).__name__}: {e}"
+    return "no error"
+
+
 def answers_of(ranks: ModuleType, world: int, folder: Path, *more: str, patience_s: int) -> Answers:
     """Starts a world and waits for its end.
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from instanttensor import safe_open
-from rank_worlds import Cases, go_through, meet
+from rank_worlds import Cases, error, go_through, meet
 from safetensors.torch import load_file, save_file
 
 PATIENCE_S = 60
@@ -88,15 +87,6 @@ def same(path: Path, group: Any = None, framework: str = "pt", **options: Any) -
         return f"read {read} of {whole} bytes: not a part"
     del f
     return "same" if digest(tensors) == expected(path) else "different"
-
-
-def error(action: Callable[[], Any]) -> str:
-    """The type of what an action raises, and its text."""
-    try:
-        action()
-    except Exception as e:
-        return f"{type(e).__name__}: {e}"
-    return "no error"
 
 
 @case

@@ -24,6 +24,7 @@ from unittest import mock
 import instanttensor
 import sglang_engine as engine
 import torch
+from rank_worlds import error
 from safetensors.torch import load_file
 from samples import reading, threads
 from sglang.srt.configs.device_config import DeviceConfig
@@ -151,15 +152,6 @@ def digest(tensors: Any) -> str:
 
 def parameters(model: torch.nn.Module) -> str:
     return digest((name, parameter.data) for name, parameter in model.named_parameters())
-
-
-def error(action: Callable[[], Any]) -> str:
-    """The type of what an action raises, and its text."""
-    try:
-        action()
-    except Exception as e:
-        return f"{type(e).__name__}: {e}"
-    return "no error"
 
 
 # ----------------------------------------------------------------------------------- two ranks

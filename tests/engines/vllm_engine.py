@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,7 @@ from typing import Any
 import instanttensor
 import torch
 from instanttensor import _bridge
-from samples import Stored, bytes_of, size_of, some_bytes
+from samples import Stored, bytes_of, size_of, some_bytes, write
 from vllm.config import DeviceConfig, ModelConfig, ParallelConfig, VllmConfig, set_current_vllm_config
 from vllm.config.load import LoadConfig
 from vllm.distributed.parallel_state import (
@@ -131,6 +132,25 @@ def any_bits(dtype: str, shape: list[int], seed: int) -> Stored:
     """A tensor of every bit pattern that the type has, NaNs too."""
     count = size_of(dtype, shape)
     return dtype, shape, some_bytes(count, seed) if dtype == "BOOL" else random.Random(seed).randbytes(count)
+
+
+def shards(folder: Path, *files: dict[str, Stored]) -> Path:
+    """A checkpoint of several files, without an index."""
+    folder.mkdir(exist_ok=True)
+    for number, tensors in enumerate(files):
+        name = f"model-{number + 1:05}-of-{len(files):05}.safetensors"
+        write(folder / name, tensors, {"format": "pt"}, padding=number)
+    return folder
+
+
+def index(folder: Path) -> Path:
+    """Adds the index of the files that are there."""
+    names = {}
+    for file in folder.glob("*.safetensors"):
+        header = json.loads(file.read_bytes()[8:].split(b"}}", 1)[0] + b"}}")
+        names |= {name: file.name for name in header if name != "__metadata__"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    return folder
 
 
 def slabs_held() -> int:

@@ -42,7 +42,7 @@ def software() -> Iterator[Finding]:
 
 
 def _package() -> Iterator[Finding]:
-    own = _installed.providers()[0]
+    own, *rivals = _installed.providers()
     came_with = f"the distribution {' and '.join(own.distributions)}" if own.distributions else "no distribution"
     yield ok(
         "package",
@@ -53,7 +53,7 @@ def _package() -> Iterator[Finding]:
     )
     warning = _installed.warning()
     if warning is not None:
-        others = [str(provider.folder) for provider in _installed.providers()[1:]]
+        others = [str(provider.folder) for provider in rivals]
         foreign = [str(path) for path in _installed.leftovers()]
         yield note("package", sentence(warning), others=others, leftovers=foreign)
 
