@@ -102,7 +102,8 @@ public final class Checkpoint implements AutoCloseable {
             return;
         }
         long bytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
-        DeviceHome.of(load.device()).staging().prepare(ReaderCount.preparedBuffers(bytes, load.chunkBytes()), ChunkReader.bufferBytes(load.chunkBytes()));
+        DeviceHome.of(load.device()).staging().prepare(
+                ReaderCount.preparedBuffers(bytes, load.chunkBytes()), ChunkReader.bufferBytes(load.chunkBytes()));
     }
 
     public Catalogue catalogue() {
@@ -132,12 +133,12 @@ public final class Checkpoint implements AutoCloseable {
 
     /// Starts loading all tensors.
     public Load load(LoadOptions options) throws IOException {
-        return load(IntStream.range(0, catalogue.tensors().size()).toArray(), options);
+        return load(allTensors(), options);
     }
 
     /// What a load of all tensors would do if it were started now. Reads nothing, and takes no memory.
     public LoadOutlook outlook(LoadOptions options) throws IOException {
-        int[] tensors = IntStream.range(0, catalogue.tensors().size()).toArray();
+        int[] tensors = allTensors();
         SlabBudget budget = budget(tensors, options);
         return LoadOutlook.of(plan(tensors, budget, options), budget, options, readers());
     }
@@ -165,6 +166,10 @@ public final class Checkpoint implements AutoCloseable {
             return SlabBudget.of(
                     options.bufferBytes(), largestBytes, device.memory().freeBytes(), options.maxFreeFraction());
         }
+    }
+
+    private int[] allTensors() {
+        return IntStream.range(0, catalogue.tensors().size()).toArray();
     }
 
     private LoadPlan plan(int[] tensors, SlabBudget budget, LoadOptions options) {

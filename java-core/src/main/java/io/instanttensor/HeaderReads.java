@@ -24,7 +24,8 @@ final class HeaderReads {
             return List.of(HeaderReader.read(files.getFirst()));
         }
         try (ExecutorService threads = Executors.newFixedThreadPool(
-                Math.min(files.size(), MAX_THREADS), EngineThreads.builder().name("instanttensor-header-", 0).factory())) {
+                Math.min(files.size(), MAX_THREADS),
+                EngineThreads.builder().name("instanttensor-header-", 0).factory())) {
             List<Future<SafetensorsHeader>> reads = new ArrayList<>(files.size());
             for (CheckpointFile file : files) {
                 reads.add(threads.submit(() -> HeaderReader.read(file)));

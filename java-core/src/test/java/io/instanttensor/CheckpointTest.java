@@ -69,7 +69,8 @@ class CheckpointTest {
     @ParameterizedTest
     @EnumSource(names = {"AIO", "MMAP"})
     void rangesGoIntoTheCallersMemoryWhicheverWayTheFileIsRead(Backend backend) throws Exception {
-        try (Checkpoint checkpoint = Checkpoint.open(List.of(threeTensors("a")), List.of(backend, Backend.MMAP), Optional.empty());
+        try (Checkpoint checkpoint = Checkpoint.open(
+                        List.of(threeTensors("a")), List.of(backend, Backend.MMAP), Optional.empty());
                 Arena arena = Arena.ofShared()) {
             rangesGoInto(checkpoint, arena);
         }

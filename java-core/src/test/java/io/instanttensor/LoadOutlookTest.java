@@ -99,7 +99,8 @@ class LoadOutlookTest {
     }
 
     private static LoadOptions options(DeviceId device, OptionalLong bufferBytes) {
-        return new LoadOptions(device, bufferBytes, CHUNK, OptionalInt.of(3), OptionalInt.empty(), 0.5, PlanLimits.Share.ALL);
+        return new LoadOptions(
+                device, bufferBytes, CHUNK, OptionalInt.of(3), OptionalInt.empty(), 0.5, PlanLimits.Share.ALL);
     }
 
     private Path fourTensors() {

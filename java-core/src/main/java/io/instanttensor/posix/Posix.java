@@ -9,6 +9,9 @@ import java.nio.file.Path;
 
 /// The system calls that we make, function by function. Thread-safe; holds no state.
 public final class Posix {
+    /// Of the page cache.
+    public static final long PAGE_BYTES = 4096;
+
     private static final int AT_FDCWD = -100;
     private static final int AT_EMPTY_PATH = 0x1000;
     private static final int O_CLOEXEC = 0x80000;
@@ -21,7 +24,6 @@ public final class Posix {
     private static final int MAP_SHARED = 1;
     private static final int MAP_PRIVATE_ANONYMOUS = 0x22;
     private static final int RWF_NOWAIT = 8;
-    private static final long PAGE_BYTES = 4096;
     private static final long STATFS_BYTES = 120;
     private static final long CACHESTAT_BYTES = 40;
     private static final long IO_URING_PARAMS_BYTES = 120;
@@ -160,17 +162,18 @@ public final class Posix {
 
     /// Fresh pages from the kernel, zero when first touched; to be given back with [#unmap].
     public static MemorySegment mapAnonymous(long bytes) throws ErrnoException {
-        // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
-        long address = Syscalls.call(
-                "mmap of " + bytes + " bytes", Syscalls.MMAP, 0, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
-        return MemorySegment.ofAddress(address).reinterpret(bytes);
+        return map("mmap of " + bytes + " bytes", bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1);
     }
 
     /// A file's bytes as addresses, for [#resident]: they cannot be read through. To be given back with [#unmap].
     public static MemorySegment mapUnreadable(int fd, long bytes) throws ErrnoException {
+        return map("mmap of a file's " + bytes + " bytes", bytes, PROT_NONE, MAP_SHARED, fd);
+    }
+
+    private static MemorySegment map(String name, long bytes, int protection, int flags, int fd)
+            throws ErrnoException {
         // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
-        long address = Syscalls.call(
-                "mmap of a file's " + bytes + " bytes", Syscalls.MMAP, 0, bytes, PROT_NONE, MAP_SHARED, fd, 0);
+        long address = Syscalls.call(name, Syscalls.MMAP, 0, bytes, protection, flags, fd, 0);
         return MemorySegment.ofAddress(address).reinterpret(bytes);
     }
 

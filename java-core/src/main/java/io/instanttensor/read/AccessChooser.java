@@ -50,7 +50,8 @@ public final class AccessChooser {
             return buffered(null, support.reason(), List.of());
         }
         PageCacheProbe.Finding finding = PageCacheProbe.probe(file);
-        String found = Math.round(finding.cachedFraction() * 100) + " % of it in the page cache (" + finding.method() + ")";
+        String found = Math.round(finding.cachedFraction() * 100)
+                + " % of it in the page cache (" + finding.method() + ")";
         if (finding.cachedFraction() >= CACHED_ENOUGH) {
             return buffered(null, found, List.of());
         }

@@ -27,7 +27,8 @@ public final class IoUringProbe {
     /// @param setting of the sysctl kernel.io_uring_disabled; empty where the kernel has none (Linux 6.6)
     static String refusal(ErrnoException e, String setting) {
         return switch (e.errno()) {
-            case Errno.ENOSYS -> "this kernel has no io_uring, or a container's seccomp profile hides it: " + e.getMessage();
+            case Errno.ENOSYS ->
+                    "this kernel has no io_uring, or a container's seccomp profile hides it: " + e.getMessage();
             case Errno.EPERM, Errno.EACCES -> switch (setting) {
                 case "1", "2" -> "the sysctl kernel.io_uring_disabled is " + setting + ": " + e.getMessage();
                 default -> "it is forbidden here, as seccomp profiles of containers do: " + e.getMessage();

@@ -12,7 +12,6 @@ import java.lang.foreign.MemorySegment;
 /// mincore reports every page as cached, and a few reads that must not wait tell it instead. Those can hit what
 /// was not there: they start the kernel reading, and some disks answer before it looks again.
 final class PageCacheProbe {
-    private static final long PAGE_BYTES = 4096;
     /// Enough to tell a cached file from one that is not; each costs a microsecond.
     private static final int SAMPLES = 16;
 
@@ -29,7 +28,7 @@ final class PageCacheProbe {
 
     static Finding probe(CheckpointFile file) {
         try {
-            long pages = Math.ceilDiv(file.bytes(), PAGE_BYTES);
+            long pages = Math.ceilDiv(file.bytes(), Posix.PAGE_BYTES);
             long cached = Posix.cachedPages(file.descriptor(), 0, file.bytes());
             if (cached == 0 && pages > 0) {
                 return sampleMapping(file);

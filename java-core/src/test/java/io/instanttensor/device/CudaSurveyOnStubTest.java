@@ -44,7 +44,8 @@ class CudaSurveyOnStubTest {
         StubCuda.devices(2);
         StubCuda.fail("cuDevicePrimaryCtxRetain", 1, OUT_OF_MEMORY);
         assertEquals(List.of(
-                new Gpu("Stub GPU 0", 4 * GIB, NOT_ASKED, "cuDevicePrimaryCtxRetain of cuda:0: CUDA_ERROR_OUT_OF_MEMORY (2)"),
+                new Gpu("Stub GPU 0", 4 * GIB, NOT_ASKED,
+                        "cuDevicePrimaryCtxRetain of cuda:0: CUDA_ERROR_OUT_OF_MEMORY (2)"),
                 new Gpu("Stub GPU 1", 4 * GIB, NOT_ASKED, "")),
                 CudaSurvey.take(0).gpus());
     }

@@ -29,7 +29,8 @@ public final class TestFolders {
 
     /// A new folder whose file system takes direct I/O; skips the test where none of the usual ones does.
     public static Path direct() throws IOException {
-        Optional<Path> parent = Stream.of(System.getProperty("java.io.tmpdir"), "target", System.getProperty("user.home"))
+        Optional<Path> parent = Stream
+                .of(System.getProperty("java.io.tmpdir"), "target", System.getProperty("user.home"))
                 .map(name -> Path.of(name).toAbsolutePath())
                 .filter(TestFolders::takesDirectReads)
                 .findFirst();

@@ -99,7 +99,8 @@ public final class LoadRig implements AutoCloseable {
         this.reclaimer = setup.reclaimer();
         this.file = CheckpointFile.open(path);
         this.plan = LoadPlanner.plan(
-                wanted, new PlanLimits(targets.isEmpty() ? setup.slabBytes() : 1, setup.chunkBytes(), PlanLimits.Share.ALL));
+                wanted,
+                new PlanLimits(targets.isEmpty() ? setup.slabBytes() : 1, setup.chunkBytes(), PlanLimits.Share.ALL));
         SlabBudget budget = new SlabBudget(setup.capBytes(), setup.slabBytes());
         this.pool = new SlabPool(device, budget, setup.readers(), plan.slabs().size() > 1);
         MemorySource source = targets.isEmpty()

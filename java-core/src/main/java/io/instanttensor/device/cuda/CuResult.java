@@ -17,7 +17,7 @@ final class CuResult {
 
     /// @return `cuMemAlloc of 8 bytes on cuda:0: CUDA_ERROR_UNKNOWN (999)`
     static DeviceException failure(int result, String call, String what) {
-        return new DeviceException(call + " " + what + ": " + CUresult.stringFor(result) + " (" + result + ")");
+        return failure(result, call + " " + what);
     }
 
     /// @return `cuInit: CUDA_ERROR_UNKNOWN (999)`

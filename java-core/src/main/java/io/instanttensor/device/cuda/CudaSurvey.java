@@ -45,7 +45,8 @@ public final class CudaSurvey {
         if (initialised != CUresult.CUDA_SUCCESS) {
             GpuSurvey.State state = initialised == CUresult.CUDA_ERROR_NO_DEVICE
                     ? GpuSurvey.State.NO_DEVICE : GpuSurvey.State.UNUSABLE;
-            return GpuSurvey.without(state, CuResult.failure(initialised, "cuInit").getMessage(), bindings, cudaVersion);
+            String reason = CuResult.failure(initialised, "cuInit").getMessage();
+            return GpuSurvey.without(state, reason, bindings, cudaVersion);
         }
         return counted(bindings, cudaVersion, opened);
     }
