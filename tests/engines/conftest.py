@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from vllm_engine import Opening
 
 
 def _named(variable: str) -> Path:
@@ -34,3 +38,13 @@ def engines() -> Path:
 def minilm() -> Path:
     """A folder with a BERT of 90.9 MB: config.json, model.safetensors, and the tokenizer's files."""
     return MINILM
+
+
+@pytest.fixture
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[Opening]:
+    """The calls of `instanttensor.safe_open` in vLLM, which takes the host for CUDA meanwhile."""
+    # Not for tests of SGLang: vLLM takes seconds to import.
+    from vllm_engine import take_the_host_for_cuda, watch
+
+    take_the_host_for_cuda(monkeypatch.setattr)
+    return watch(monkeypatch.setattr)

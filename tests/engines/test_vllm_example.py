@@ -10,15 +10,9 @@ from pathlib import Path
 
 import instanttensor
 import pytest
-from vllm_engine import Opening, take_the_host_for_cuda, watch
+from vllm_engine import Opening
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "vllm" / "load_model.py"
-
-
-@pytest.fixture
-def openings(monkeypatch: pytest.MonkeyPatch) -> list[Opening]:
-    take_the_host_for_cuda(monkeypatch.setattr)
-    return watch(monkeypatch.setattr)
 
 
 @pytest.mark.parametrize(("load_format", "ours"), [("instanttensor", 2), ("safetensors", 0)])

@@ -21,16 +21,10 @@ from vllm_engine import (
     seen,
     shards,
     slabs_held,
-    take_the_host_for_cuda,
-    watch,
     weights,
 )
 
-
-@pytest.fixture(autouse=True)
-def openings(monkeypatch: pytest.MonkeyPatch) -> list[Opening]:
-    take_the_host_for_cuda(monkeypatch.setattr)
-    return watch(monkeypatch.setattr)
+pytestmark = pytest.mark.usefixtures("openings")
 
 
 @pytest.fixture

@@ -17,18 +17,15 @@ from vllm_engine import (
     loader,
     prepare_bert,
     seen,
-    take_the_host_for_cuda,
-    watch,
     world,
 )
 
 
 @pytest.fixture(autouse=True)
-def openings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Opening]]:
-    take_the_host_for_cuda(monkeypatch.setattr)
+def host(openings: list[Opening], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     prepare_bert(monkeypatch.setattr)
     with world(tmp_path):
-        yield watch(monkeypatch.setattr)
+        yield
 
 
 def test_bert_computes_what_it_computes_from_safetensors(minilm: Path, openings: list[Opening]) -> None:

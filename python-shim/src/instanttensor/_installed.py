@@ -56,7 +56,8 @@ def providers() -> list[Provider]:
 
     One that is reached on several ways is named once. A folder without ``__init__`` is none.
     """
-    own, site = _own_folder(), os.path.dirname(_own_folder())
+    own = _own_folder()
+    site = os.path.dirname(own)
     found = [Provider(Path(own), _distributions(site, _names(site)), imported=True)]
     known = {os.path.realpath(own)}
     for entry in _search_path():
