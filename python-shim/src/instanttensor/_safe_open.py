@@ -54,12 +54,11 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         the largest tensor or 1 GiB, whichever is more, and never more than `max_free_mem_usage` of
         what is free. A tensor that is larger than the cap gets storage of its own.
     chunk_size : int, optional
-        Bytes of one read, at most 64 MiB, rounded up to a multiple of 4 KiB; 4 MiB by default.
+        Bytes of one read, at most 64 MiB, rounded up to a multiple of 4 KiB; 2 MiB by default.
     concurrency : int, optional
         Threads that read, at most 256; 0 or None: as many as the machine is good for, 16 at most.
     io_depth : int, optional
-        Reads and copies under way at once, up to 1024; by default two for each thread, never less than
-        one for each.
+        Reads under way at once, up to 1024, where that is less than `concurrency`: a thread has one.
     max_free_mem_usage : float, optional
         The part of the device's free memory that the default of `buffer_size` may take: more than 0,
         at most 1; 0.5 by default.

@@ -8,6 +8,7 @@ import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.CheckpointPaths;
 import io.instanttensor.file.ResolvedPaths;
 import io.instanttensor.header.Catalogue;
+import io.instanttensor.plan.Batch;
 import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
@@ -23,7 +24,6 @@ import io.instanttensor.slab.ClosedException;
 import io.instanttensor.slab.GivenMemory;
 import io.instanttensor.slab.MemorySource;
 import io.instanttensor.slab.SlabPool;
-import io.instanttensor.stage.ReadPipeline;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -83,7 +83,8 @@ public final class Checkpoint implements AutoCloseable {
             for (Path path : resolved.files()) {
                 files.add(CheckpointFile.open(path));
             }
-            expected.ifPresent(load -> prepare(load, files));
+            expected.ifPresent(load ->
+                    BatchSize.prepare(load, files.stream().mapToLong(CheckpointFile::bytes).sum()));
             Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.fileByTensor());
             Checkpoint checkpoint = new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
             if (!backends.isEmpty()) {
@@ -95,15 +96,6 @@ public final class Checkpoint implements AutoCloseable {
             files.forEach(CheckpointFile::close);
             throw e;
         }
-    }
-
-    private static void prepare(LoadOptions load, List<CheckpointFile> files) {
-        if (load.device().kind() == DeviceId.Kind.CPU) {
-            return;
-        }
-        long bytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
-        DeviceHome.of(load.device()).staging().prepare(
-                ReaderCount.preparedBuffers(bytes, load.chunkBytes()), ChunkReader.bufferBytes(load.chunkBytes()));
     }
 
     public Catalogue catalogue() {
@@ -150,9 +142,8 @@ public final class Checkpoint implements AutoCloseable {
         DeviceHome home = DeviceHome.of(options.device());
         SlabBudget budget = budget(tensors, options);
         LoadPlan plan = plan(tensors, budget, options);
-        ReadPipeline.Settings settings = ReaderCount.settings(options, readers());
-        SlabPool pool = new SlabPool(home.device(), budget, settings.readers(), plan.slabs().size() > 1);
-        return start(plan, home, pool, settings, budget);
+        SlabPool pool = new SlabPool(home.device(), budget, plan.slabs().size() > 1);
+        return start(plan, home, pool, options, budget);
     }
 
     /// What a load of these tensors may take for slabs of its own, going by the memory that is free now.
@@ -174,7 +165,13 @@ public final class Checkpoint implements AutoCloseable {
 
     private LoadPlan plan(int[] tensors, SlabBudget budget, LoadOptions options) {
         List<Wanted> whole = IntStream.of(tensors).mapToObj(tensor -> Wanted.whole(catalogue, tensor)).toList();
-        return LoadPlanner.plan(whole, new PlanLimits(budget.slabBytes(), options.chunkBytes(), options.share()));
+        return plan(whole, budget.slabBytes(), options, options.share());
+    }
+
+    private static LoadPlan plan(List<Wanted> wanted, long slabBytes, LoadOptions options, PlanLimits.Share share) {
+        long wantedBytes = wanted.stream().mapToLong(Wanted::bytes).sum();
+        return LoadPlanner.plan(wanted, new PlanLimits(
+                slabBytes, options.chunkBytes(), BatchSize.of(options, wantedBytes), share));
     }
 
     /// Starts loading ranges into memory of the caller's.
@@ -189,28 +186,27 @@ public final class Checkpoint implements AutoCloseable {
         }
         DeviceHome home = DeviceHome.of(options.device());
         // No two ranges fit one slab of a single byte: each gets one of its own, and so its own memory.
-        LoadPlan plan = LoadPlanner.plan(
-                wanted, new PlanLimits(1, options.chunkBytes(), PlanLimits.Share.ALL));
-        ReadPipeline.Settings settings = ReaderCount.settings(options, readers());
+        LoadPlan plan = plan(wanted, 1, options, PlanLimits.Share.ALL);
         try (Device.Scope scope = home.device().enter()) {
             List<DeviceMemory> targets = new ArrayList<>(wanted.size());
             for (int i = 0; i < addresses.length; i++) {
                 targets.add(home.device().borrow(addresses[i], wanted.get(i).bytes()));
             }
             ConsumerStream stream = home.device().consumerStream(streamHandle);
-            MemorySource source = new GivenMemory(home.device(), targets, settings.readers(), stream);
-            return start(plan, home, source, settings, null);
+            MemorySource source = new GivenMemory(home.device(), targets, stream);
+            return start(plan, home, source, options, null);
         }
     }
 
     private Load start(
-            LoadPlan plan, DeviceHome home, MemorySource source, ReadPipeline.Settings settings, SlabBudget budget)
+            LoadPlan plan, DeviceHome home, MemorySource source, LoadOptions options, SlabBudget budget)
             throws IOException {
         open.retain();
         Load load;
         try {
             requireFilesUnchanged(plan);
-            load = new Load(plan, home, source, open, readers(), settings, budget);
+            List<ChunkReader> files = readers();
+            load = new Load(plan, home, source, open, files, ReaderCount.of(options, files), budget);
         } catch (IOException | RuntimeException | Error e) {
             open.release();
             throw e;
@@ -221,10 +217,12 @@ public final class Checkpoint implements AutoCloseable {
     private void requireFilesUnchanged(LoadPlan plan) throws IOException {
         boolean[] seen = new boolean[open.files().size()];
         for (SlabLayout slab : plan.slabs()) {
-            for (Chunk chunk : slab.chunks()) {
-                if (!seen[chunk.file()]) {
-                    seen[chunk.file()] = true;
-                    open.files().get(chunk.file()).requireUnchanged(chunk.fileOffset(), chunk.bytes());
+            for (Batch batch : slab.batches()) {
+                for (Chunk chunk : batch.chunks()) {
+                    if (!seen[chunk.file()]) {
+                        seen[chunk.file()] = true;
+                        open.files().get(chunk.file()).requireUnchanged(chunk.fileOffset(), chunk.bytes());
+                    }
                 }
             }
         }

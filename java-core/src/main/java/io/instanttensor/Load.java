@@ -38,14 +38,14 @@ public final class Load implements AutoCloseable {
 
     Load(
             LoadPlan plan, DeviceHome home, MemorySource source, OpenFiles open, List<ChunkReader> files,
-            ReadPipeline.Settings settings, SlabBudget budget) {
+            int readers, SlabBudget budget) {
         this.plan = plan;
         this.home = home;
         this.source = source;
         this.budget = budget;
         this.queue = new SlabQueue(plan, home.device(), source, home.reclaimer());
         SlabRoom room = new ReleasingFiles(queue, open);
-        this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters, settings);
+        this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters, readers);
     }
 
     /// Starts the readers. From here on the files are released by the last of them.
@@ -148,11 +148,6 @@ public final class Load implements AutoCloseable {
 
     /// The queue, and behind it the files' release: the last reader out closes the door.
     private record ReleasingFiles(SlabQueue queue, OpenFiles open) implements SlabRoom {
-        @Override
-        public Target tryOpen(int slab) throws InterruptedException {
-            return queue.tryOpen(slab);
-        }
-
         @Override
         public Target open(int slab) throws InterruptedException {
             return queue.open(slab);

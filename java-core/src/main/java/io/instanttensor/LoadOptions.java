@@ -11,7 +11,7 @@ import java.util.OptionalLong;
 ///     whichever is more, within `maxFreeFraction`
 /// @param chunkBytes of one read
 /// @param readers threads that read at once; empty: as many as the machine is good for
-/// @param readsInFlight staging buffers of all readers together; empty: two for each
+/// @param readsInFlight how many of them at most; empty: no further limit
 /// @param maxFreeFraction of the device's free memory that the default for `bufferBytes` may take
 /// @param share which part of every slab this process reads, where several fill the same slabs
 public record LoadOptions(

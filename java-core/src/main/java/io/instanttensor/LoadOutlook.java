@@ -5,7 +5,6 @@ import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.read.ChunkReader;
-import io.instanttensor.stage.ReadPipeline;
 import io.instanttensor.stage.StagingPool;
 import java.util.List;
 
@@ -23,22 +22,20 @@ import java.util.List;
 public record LoadOutlook(
         int readers, long chunkBytes, int reads, int slabs, long slabBytes, long capBytes, long stagingBytes) {
     static LoadOutlook of(LoadPlan plan, SlabBudget budget, LoadOptions options, List<ChunkReader> files) {
-        ReadPipeline.Settings settings = ReaderCount.settings(options, files);
-        int readers = Math.min(settings.readers(), plan.chunkCount());
+        int readers = Math.min(ReaderCount.of(options, files), plan.chunkCount());
         return new LoadOutlook(readers, options.chunkBytes(), plan.chunkCount(), plan.slabs().size(),
                 budget.slabBytes(), budget.capBytes(),
-                stagingBytes(options, files, Math.min(readers * settings.buffersPerReader(), plan.chunkCount())));
+                stagingBytes(plan, options, files, readers));
     }
 
-    /// @param wanted buffers that the readers would ask for
-    private static long stagingBytes(LoadOptions options, List<ChunkReader> files, int wanted) {
+    private static long stagingBytes(LoadPlan plan, LoadOptions options, List<ChunkReader> files, int readers) {
         boolean host = options.device().kind() == DeviceId.Kind.CPU;
         if (host && files.stream().noneMatch(file -> file.access().direct())) {
             return 0;
         }
         long bytes = files.stream().map(ChunkReader::file).mapToLong(CheckpointFile::bytes).sum();
-        // For a GPU some are pinned at opening, before anybody knows how many readers there will be.
-        int buffers = host ? wanted : Math.max(wanted, ReaderCount.preparedBuffers(bytes, options.chunkBytes()));
-        return StagingPool.bytes(buffers, ChunkReader.bufferBytes(options.chunkBytes()));
+        // For a GPU some are pinned at opening, before anybody knows what will be loaded.
+        int buffers = host ? readers : Math.max(plan.batchCount(), BatchSize.buffers(options, bytes));
+        return StagingPool.bytes(buffers, plan.bufferBytes());
     }
 }

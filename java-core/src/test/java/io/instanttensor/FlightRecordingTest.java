@@ -70,10 +70,36 @@ class FlightRecordingTest {
         }
     }
 
+    @Test
+    void waitForTheCallerIsAnEvent() throws Exception {
+        Path path = SafetensorsFiles.builder()
+                .tensor("x", DType.U8, new long[] {TENSOR_BYTES}, 1)
+                .tensor("y", DType.U8, new long[] {TENSOR_BYTES}, 1)
+                .write(folder, "model.safetensors");
+        // Room for one of them: the reader of the other waits until the first is taken.
+        LoadOptions options = options(OptionalLong.of(TENSOR_BYTES));
+        Path dump = folder.resolve("load.jfr");
+        try (Recording recording = new Recording()) {
+            recording.enable("io.instanttensor.Wait");
+            recording.start();
+            try (Checkpoint checkpoint = Checkpoint.open(List.of(path), List.of(Backend.MMAP), Optional.empty());
+                    Load load = checkpoint.load(options)) {
+                Thread.sleep(50);
+                load.next().close();
+                load.next().close();
+            }
+            recording.stop();
+            recording.dump(dump);
+        }
+        List<RecordedEvent> waits = RecordingFile.readAllEvents(dump).stream()
+                .filter(event -> event.getDuration().toMillis() >= 10)
+                .toList();
+        assertEquals(List.of("ROOM"), waits.stream().map(event -> event.getString("what")).toList());
+    }
+
     /// @return by name, then offset
     private List<RecordedEvent> record(Path path, Backend backend) throws Exception {
-        LoadOptions options = new LoadOptions(DeviceId.HOST, OptionalLong.empty(), 4096, OptionalInt.of(1),
-                OptionalInt.empty(), 0.5, PlanLimits.Share.ALL);
+        LoadOptions options = options(OptionalLong.empty());
         Path dump = folder.resolve("load.jfr");
         try (Recording recording = new Recording()) {
             recording.enable("io.instanttensor.Read");
@@ -92,6 +118,11 @@ class FlightRecordingTest {
                 .sorted(Comparator.comparing((RecordedEvent event) -> event.getEventType().getName())
                         .thenComparing(event -> event.getLong(isCopy(event) ? "slabOffset" : "fileOffset")))
                 .toList();
+    }
+
+    private static LoadOptions options(OptionalLong bufferBytes) {
+        return new LoadOptions(DeviceId.HOST, bufferBytes, 4096, OptionalInt.of(1), OptionalInt.empty(), 0.5,
+                PlanLimits.Share.ALL);
     }
 
     private static boolean isCopy(RecordedEvent event) {

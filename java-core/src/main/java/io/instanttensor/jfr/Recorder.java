@@ -58,4 +58,26 @@ public final class Recorder {
             event.commit();
         }
     }
+
+    /// Starts the clock of a wait; null while nobody records.
+    public static WaitEvent beginWait() {
+        if (!FlightRecorder.isInitialized()) {
+            return null;
+        }
+        WaitEvent event = new WaitEvent();
+        event.begin();
+        return event;
+    }
+
+    /// @param event from [#beginWait]
+    public static void endWait(WaitEvent event, WaitEvent.For what) {
+        if (event == null) {
+            return;
+        }
+        event.end();
+        if (event.shouldCommit()) {
+            event.what = what.name();
+            event.commit();
+        }
+    }
 }

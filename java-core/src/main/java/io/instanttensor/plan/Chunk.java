@@ -6,10 +6,11 @@ import java.util.List;
 ///
 /// @param slab index into the plan
 /// @param file index of the file
+/// @param bufferOffset where its first byte lies in its batch's staging buffer
 /// @param segments in the order of the file; what lies between them is read and dropped
-public record Chunk(int slab, int file, long fileOffset, long bytes, List<Segment> segments) {
+public record Chunk(int slab, int file, long fileOffset, long bytes, long bufferOffset, List<Segment> segments) {
     public Chunk {
-        if (segments.isEmpty() || fileOffset < 0) {
+        if (segments.isEmpty() || fileOffset < 0 || bufferOffset < 0) {
             throw new IllegalArgumentException("chunk at " + fileOffset + " that fills nothing");
         }
         Segment last = segments.getLast();

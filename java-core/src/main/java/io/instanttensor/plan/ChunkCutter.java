@@ -6,11 +6,10 @@ import java.util.List;
 /// Cuts the placements of one slab into reads: neighbours in a file are read together, up to the next
 /// multiple of the chunk's size.
 final class ChunkCutter {
-    private final int slab;
     private final long chunkBytes;
     private final long firstSlabOffset;
     private final long endSlabOffset;
-    private final List<Chunk> chunks = new ArrayList<>();
+    private final BatchPacker packer;
     private List<Segment> segments = new ArrayList<>();
     private int file = -1;
     private long startOffset;
@@ -23,9 +22,9 @@ final class ChunkCutter {
 
     /// @param firstSlabOffset what of the slab is to be filled: from here,
     /// @param endSlabOffset to here
-    ChunkCutter(int slab, long chunkBytes, long firstSlabOffset, long endSlabOffset) {
-        this.slab = slab;
-        this.chunkBytes = chunkBytes;
+    ChunkCutter(int slab, PlanLimits limits, long firstSlabOffset, long endSlabOffset) {
+        this.packer = new BatchPacker(slab, limits);
+        this.chunkBytes = limits.chunkBytes();
         this.firstSlabOffset = firstSlabOffset;
         this.endSlabOffset = endSlabOffset;
     }
@@ -44,9 +43,9 @@ final class ChunkCutter {
         }
     }
 
-    List<Chunk> finish() {
+    List<Batch> finish() {
         close();
-        return List.copyOf(chunks);
+        return packer.finish();
     }
 
     private void append(int nextFile, long fileOffset, long slabOffset, long bytes) {
@@ -80,7 +79,7 @@ final class ChunkCutter {
     private void close() {
         closeSegment();
         if (!segments.isEmpty()) {
-            chunks.add(new Chunk(slab, file, startOffset, endOffset - startOffset, List.copyOf(segments)));
+            packer.add(file, startOffset, endOffset - startOffset, List.copyOf(segments));
             segments = new ArrayList<>();
         }
     }

@@ -7,8 +7,13 @@ import java.util.List;
 /// @param wantedBytes the sum over what is wanted
 /// @param readBytes what this process reads for it; more by the gaps that are read along, less where
 ///     ranks share the reading
-public record LoadPlan(List<SlabLayout> slabs, long wantedBytes, long readBytes) {
+/// @param bufferBytes of the staging buffers that batches were packed for
+public record LoadPlan(List<SlabLayout> slabs, long wantedBytes, long readBytes, long bufferBytes) {
+    public int batchCount() {
+        return slabs.stream().mapToInt(slab -> slab.batches().size()).sum();
+    }
+
     public int chunkCount() {
-        return slabs.stream().mapToInt(slab -> slab.chunks().size()).sum();
+        return slabs.stream().mapToInt(SlabLayout::chunkCount).sum();
     }
 }

@@ -22,7 +22,8 @@ public final class LoadPlanner {
         planner.requireCountable(wanted);
         wanted.forEach(planner::place);
         planner.closeSlab();
-        return new LoadPlan(planner.slabs, planner.wantedBytes, planner.readBytes);
+        return new LoadPlan(planner.slabs, planner.wantedBytes, planner.readBytes,
+                PlanLimits.bufferBytes(limits.batchBytes()));
     }
 
     private void requireCountable(List<Wanted> wanted) {
@@ -55,13 +56,15 @@ public final class LoadPlanner {
         long partBytes = share.partBytes(bytes);
         long allocationBytes = share.world() == 1 ? bytes : Math.multiplyExact(partBytes, share.world());
         ChunkCutter cutter = new ChunkCutter(
-                slabs.size(), limits.chunkBytes(), partBytes * share.rank(), partBytes * (share.rank() + 1));
+                slabs.size(), limits, partBytes * share.rank(), partBytes * (share.rank() + 1));
         open.forEach(cutter::add);
-        List<Chunk> chunks = cutter.finish();
-        for (Chunk chunk : chunks) {
-            readBytes += chunk.bytes();
+        List<Batch> batches = cutter.finish();
+        for (Batch batch : batches) {
+            for (Chunk chunk : batch.chunks()) {
+                readBytes += chunk.bytes();
+            }
         }
-        slabs.add(new SlabLayout(slabs.size(), bytes, allocationBytes, List.copyOf(open), chunks));
+        slabs.add(new SlabLayout(slabs.size(), bytes, allocationBytes, List.copyOf(open), batches));
         open = new ArrayList<>();
         openBytes = 0;
     }

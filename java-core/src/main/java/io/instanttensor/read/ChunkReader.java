@@ -39,30 +39,23 @@ public final class ChunkReader {
         return access;
     }
 
-    /// The room that a chunk of this size may take when its ends are widened for direct I/O.
-    public static long bufferBytes(long chunkBytes) {
-        return chunkBytes + 2L * DirectSupport.MAX_ALIGNMENT_BYTES;
-    }
-
-    /// Reads a chunk.
+    /// Reads a chunk to its place in a staging buffer.
     ///
-    /// @param buffer of at least [#bufferBytes]; aligned to 4096 bytes
-    /// @return the part of `buffer` that holds the chunk
+    /// @param buffer that the chunk's batch was packed for; aligned to 4096 bytes
     /// @throws FileException where the file ends early or the read fails
-    public MemorySegment read(Chunk chunk, MemorySegment buffer) throws FileException {
+    public void read(Chunk chunk, MemorySegment buffer) throws FileException {
         ReadEvent event = Recorder.beginRead();
         long start = chunk.fileOffset() & -access.alignmentBytes();
         long lead = chunk.fileOffset() - start;
         long needed = lead + chunk.bytes();
         long room = (needed + access.alignmentBytes() - 1) & -access.alignmentBytes();
-        MemorySegment target = buffer.asSlice(0, room);
+        MemorySegment target = buffer.asSlice(chunk.bufferOffset() - lead, room);
         long got = access.direct() ? readAligned(target, start, needed) : file.readUpTo(target, start, needed);
         if (got < needed) {
             throw file.endedEarly(chunk.fileOffset(), chunk.bytes(), Math.max(0, got - lead));
         }
         file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
         Recorder.endRead(event, file.path(), chunk.fileOffset(), chunk.bytes(), access.direct());
-        return buffer.asSlice(lead, chunk.bytes());
     }
 
     /// Reads a chunk's segments straight to where they belong; for buffered files only, since the

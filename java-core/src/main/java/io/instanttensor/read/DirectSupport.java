@@ -1,6 +1,7 @@
 package io.instanttensor.read;
 
 import io.instanttensor.file.CheckpointFile;
+import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.FileStat;
 import io.instanttensor.posix.Posix;
@@ -14,7 +15,7 @@ public record DirectSupport(int alignmentBytes, String reason) {
     /// staging memory is aligned to, too.
     private static final int USUAL_ALIGNMENT_BYTES = 4096;
     /// A wish for more than this would cost more in bytes read twice than the page cache costs.
-    static final int MAX_ALIGNMENT_BYTES = 64 << 10;
+    static final int MAX_ALIGNMENT_BYTES = Math.toIntExact(PlanLimits.STAGING_UNIT_BYTES);
     private static final long TMPFS_MAGIC = 0x01021994L;
     private static final long RAMFS_MAGIC = 0x858458f6L;
 

@@ -11,26 +11,24 @@ import java.util.List;
 public final class GivenMemory implements MemorySource {
     private final Device device;
     private final List<DeviceMemory> targets;
-    private final int readers;
     private final ConsumerStream stream;
 
     /// @param targets by slab
     /// @param stream what it still does with the memory comes before our copies
-    public GivenMemory(Device device, List<DeviceMemory> targets, int readers, ConsumerStream stream) {
+    public GivenMemory(Device device, List<DeviceMemory> targets, ConsumerStream stream) {
         this.device = device;
         this.targets = targets;
-        this.readers = readers;
         this.stream = stream;
     }
 
     @Override
-    public SlabMemory acquire(SlabLayout layout, boolean wait) {
+    public SlabMemory acquire(SlabLayout layout) {
         DeviceMemory target = targets.get(layout.index());
         if (target.bytes() < layout.allocationBytes()) {
             throw new IllegalArgumentException("target " + layout.index() + " has " + target.bytes()
                     + " bytes: expected " + layout.allocationBytes());
         }
-        SlabMemory memory = new SlabMemory(device, target, readers);
+        SlabMemory memory = new SlabMemory(device, target);
         try {
             memory.leaveOn(stream);
             return memory;

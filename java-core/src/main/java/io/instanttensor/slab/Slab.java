@@ -34,7 +34,7 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
         this.source = source;
         this.reclaimer = reclaimer;
         this.whenFilled = whenFilled;
-        this.chunksLeft = new AtomicInteger(layout.chunks().size());
+        this.chunksLeft = new AtomicInteger(layout.chunkCount());
     }
 
     public SlabLayout layout() {
@@ -91,17 +91,28 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     }
 
     @Override
-    public void awaitLastUsers(int reader, CopyStream stream) {
-        memory.awaitLastUsers(reader, stream);
+    public void awaitLastUsers(CopyStream stream) {
+        memory.awaitLastUsers(stream);
     }
 
     @Override
-    public void chunkQueued(int reader, CopyStream stream) {
-        memory.recordArrival(reader, stream);
-        if (chunksLeft.decrementAndGet() == 0) {
-            state.set(SlabState.FILLED);
-            whenFilled.run();
+    public void chunksQueued(int chunks, CopyStream stream) {
+        if (chunksLeft.addAndGet(-chunks) == 0) {
+            memory.recordArrival(stream);
+            fill();
         }
+    }
+
+    @Override
+    public void chunkWritten() {
+        if (chunksLeft.decrementAndGet() == 0) {
+            fill();
+        }
+    }
+
+    private void fill() {
+        state.set(SlabState.FILLED);
+        whenFilled.run();
     }
 
     /// Hands it to the caller, whose stream waits for its copies from now on. The caller's thread has

@@ -21,7 +21,6 @@ public final class SlabPool implements MemorySource {
 
     private final Device device;
     private final SlabBudget budget;
-    private final int readers;
     private final boolean severalSlabs;
     private final Deque<SlabMemory> idle = new ArrayDeque<>();
     private long ownBytes;
@@ -29,17 +28,15 @@ public final class SlabPool implements MemorySource {
     private boolean stopped;
     private boolean closed;
 
-    /// @param readers how many streams will copy into the memory
     /// @param severalSlabs whether the load has more than one; a single one takes no more than it needs
-    public SlabPool(Device device, SlabBudget budget, int readers, boolean severalSlabs) {
+    public SlabPool(Device device, SlabBudget budget, boolean severalSlabs) {
         this.device = device;
         this.budget = budget;
-        this.readers = readers;
         this.severalSlabs = severalSlabs;
     }
 
     @Override
-    public SlabMemory acquire(SlabLayout layout, boolean wait) throws InterruptedException {
+    public SlabMemory acquire(SlabLayout layout) throws InterruptedException {
         long needed = layout.allocationBytes();
         long capacity = capacityFor(layout);
         synchronized (this) {
@@ -59,15 +56,13 @@ public final class SlabPool implements MemorySource {
                 }
                 if (!idle.isEmpty()) {
                     free(idle.pop());
-                } else if (wait) {
-                    wait();
                 } else {
-                    return null;
+                    wait();
                 }
             }
         }
         try {
-            return new SlabMemory(device, device.allocate(capacity), readers);
+            return new SlabMemory(device, device.allocate(capacity));
         } catch (RuntimeException | Error e) {
             synchronized (this) {
                 ownBytes -= capacity;

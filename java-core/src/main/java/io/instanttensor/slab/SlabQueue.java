@@ -13,9 +13,6 @@ import java.util.concurrent.TimeUnit;
 /// Memory is given to slabs strictly in order. Otherwise a reader that is ahead could take the last of
 /// the budget for a slab that nobody may have before the one that now gets none.
 public final class SlabQueue implements SlabRoom {
-    /// An allocation that has room takes no longer than this; one that takes longer waits for the caller.
-    private static final long ALLOCATION_MILLIS = 2;
-
     private final Device device;
     private final MemorySource source;
     private final List<Slab> slabs;
@@ -38,30 +35,14 @@ public final class SlabQueue implements SlabRoom {
     }
 
     @Override
-    public Target tryOpen(int index) throws InterruptedException {
-        return open(index, false);
-    }
-
-    @Override
     public Target open(int index) throws InterruptedException {
-        return open(index, true);
-    }
-
-    private Target open(int index, boolean wait) throws InterruptedException {
         Slab slab = slabs.get(index);
         while (!slab.hasMemory()) {
             synchronized (allocation) {
                 // Whoever waits here must come back as soon as its own slab has memory, also while
                 // another reader is waiting for a later one's: the caller may be waiting for this one.
                 while (allocating && !stopped && !slab.hasMemory()) {
-                    if (!wait) {
-                        allocation.wait(ALLOCATION_MILLIS);
-                        if (allocating && !slab.hasMemory()) {
-                            return null;
-                        }
-                    } else {
-                        allocation.wait();
-                    }
+                    allocation.wait();
                 }
                 if (stopped) {
                     return null;
@@ -73,7 +54,7 @@ public final class SlabQueue implements SlabRoom {
             }
             boolean given = false;
             try {
-                given = allocateNext(wait);
+                given = allocateNext();
             } finally {
                 synchronized (allocation) {
                     allocating = false;
@@ -88,11 +69,11 @@ public final class SlabQueue implements SlabRoom {
     }
 
     /// Gives memory to the first slab that has none; one thread at a time.
-    private boolean allocateNext(boolean wait) throws InterruptedException {
+    private boolean allocateNext() throws InterruptedException {
         Slab next = slabs.get(allocated);
         SlabMemory memory = null;
         if (next.layout().allocationBytes() > 0) {
-            memory = source.acquire(next.layout(), wait);
+            memory = source.acquire(next.layout());
             if (memory == null) {
                 return false;
             }
@@ -117,7 +98,7 @@ public final class SlabQueue implements SlabRoom {
             return null;
         }
         Slab next = slabs.get(taken);
-        if (next.layout().chunks().isEmpty() && open(next.layout().index()) == null) {
+        if (next.layout().batches().isEmpty() && open(next.layout().index()) == null) {
             throw failedOrStopped();
         }
         if (!awaitFilled(next, timeoutMillis)) {

@@ -1,6 +1,7 @@
 package io.instanttensor.stage;
 
 import io.instanttensor.device.Device;
+import io.instanttensor.plan.Batch;
 import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.SlabLayout;
@@ -17,45 +18,53 @@ import java.util.stream.IntStream;
 public final class ReadPipeline {
     private static final System.Logger LOG = System.getLogger(ReadPipeline.class.getName());
 
-    private final List<Chunk> chunks;
+    private final List<Claim> claims;
     private final List<ChunkReader> files;
     private final SlabRoom room;
     private final Device device;
     private final StagingPool staging;
+    private final Copier copier;
     private final StageCounters counters;
-    private final Settings settings;
-    private final AtomicInteger nextChunk = new AtomicInteger();
+    private final long bufferBytes;
+    private final AtomicInteger nextClaim = new AtomicInteger();
     private final AtomicInteger readersLeft;
     private final CountDownLatch drained;
     private volatile boolean stopped;
 
-    /// @param readers how many threads read at once
-    /// @param buffersPerReader how many copies of one reader may be under way
-    /// @param chunkBytes of the largest chunk
-    public record Settings(int readers, int buffersPerReader, long chunkBytes) {
-        public Settings {
-            if (readers < 1 || buffersPerReader < 1) {
-                throw new IllegalArgumentException(readers + " readers with " + buffersPerReader + " buffers each");
-            }
-        }
-    }
+    /// A chunk for one reader, and the batch that it belongs to.
+    record Claim(StagedBatch batch, Chunk chunk) {}
 
+    /// @param readers how many threads read at once, if there is that much to read
     public ReadPipeline(
             LoadPlan plan, List<ChunkReader> files, SlabRoom room, Device device, StagingPool staging,
-            StageCounters counters, Settings settings) {
-        this.chunks = new ArrayList<>(plan.chunkCount());
-        for (SlabLayout slab : plan.slabs()) {
-            chunks.addAll(slab.chunks());
+            StageCounters counters, int readers) {
+        if (readers < 1) {
+            throw new IllegalArgumentException(readers + " readers");
         }
+        this.claims = claims(plan);
         this.files = files;
         this.room = room;
         this.device = device;
         this.staging = staging;
+        this.copier = new Copier(device, counters);
         this.counters = counters;
-        this.settings = settings;
-        int readers = Math.min(settings.readers(), chunks.size());
-        this.readersLeft = new AtomicInteger(readers);
-        this.drained = new CountDownLatch(readers);
+        this.bufferBytes = plan.bufferBytes();
+        int busy = Math.min(readers, claims.size());
+        this.readersLeft = new AtomicInteger(busy);
+        this.drained = new CountDownLatch(busy);
+    }
+
+    private static List<Claim> claims(LoadPlan plan) {
+        List<Claim> claims = new ArrayList<>(plan.chunkCount());
+        for (SlabLayout slab : plan.slabs()) {
+            for (Batch batch : slab.batches()) {
+                StagedBatch staged = new StagedBatch(batch);
+                for (Chunk chunk : batch.chunks()) {
+                    claims.add(new Claim(staged, chunk));
+                }
+            }
+        }
+        return claims;
     }
 
     /// Starts the readers; without chunks there are none, and the pipeline is drained at once.
@@ -65,9 +74,8 @@ public final class ReadPipeline {
             room.drained();
         }
         for (int i = 0; i < readers; i++) {
-            Reader reader = new Reader(i, this);
             try {
-                EngineThreads.builder().name("instanttensor-reader-" + i).start(reader);
+                EngineThreads.builder().name("instanttensor-reader-" + i).start(new Reader(this));
             } catch (OutOfMemoryError e) {
                 // The process may have no more threads. Those that did not start have left already.
                 failed(e);
@@ -93,9 +101,23 @@ public final class ReadPipeline {
     }
 
     /// The next chunk to read; null when there is none or the load was stopped.
-    Chunk claim() {
-        int index = nextChunk.getAndIncrement();
-        return stopped || index >= chunks.size() ? null : chunks.get(index);
+    Claim claim() {
+        int index = nextClaim.getAndIncrement();
+        return stopped || index >= claims.size() ? null : claims.get(index);
+    }
+
+    /// Queues the copies of a batch that has been read. Its buffer goes back to the pool, which hands it out
+    /// again behind them.
+    void send(StagedBatch batch, SlabRoom.Target target) {
+        StagingBuffer buffer = batch.takeBuffer().orElseThrow();
+        try {
+            copier.copy(batch.batch(), buffer, target);
+        } catch (RuntimeException | Error e) {
+            // Some of the copies may be under way, and no fence behind them.
+            staging.drop(buffer);
+            throw e;
+        }
+        staging.releaseBehindCopies(buffer);
     }
 
     void failed(Throwable cause) {
@@ -106,13 +128,34 @@ public final class ReadPipeline {
     void left() {
         try {
             if (readersLeft.decrementAndGet() == 0) {
-                room.drained();
+                finish();
             }
         } catch (RuntimeException e) {
             // All slabs were handed out, or the caller knows that the load has failed or was closed.
             LOG.log(System.Logger.Level.WARNING, "a load to " + device.id() + " left something behind", e);
         } finally {
             drained.countDown();
+        }
+    }
+
+    private void finish() {
+        Cleanup cleanup = new Cleanup();
+        cleanup.run(() -> {
+            try (Device.Scope scope = device.enter()) {
+                giveBack(cleanup);
+            }
+        });
+        // Once more, in case the device could not be entered; nothing is given back twice.
+        giveBack(cleanup);
+        cleanup.run(room::drained);
+        cleanup.finish();
+    }
+
+    private void giveBack(Cleanup cleanup) {
+        // Of a load that was stopped, nothing that copies touch may be used again or freed before they are done.
+        cleanup.run(() -> copier.finish(stopped));
+        if (stopped) {
+            claims.forEach(claim -> cleanup.run(() -> claim.batch().takeBuffer().ifPresent(staging::release)));
         }
     }
 
@@ -136,7 +179,7 @@ public final class ReadPipeline {
         return counters;
     }
 
-    Settings settings() {
-        return settings;
+    long bufferBytes() {
+        return bufferBytes;
     }
 }

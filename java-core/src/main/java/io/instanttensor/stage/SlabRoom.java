@@ -5,9 +5,6 @@ import io.instanttensor.device.DeviceMemory;
 
 /// Where readers put chunks. The slab stage implements it.
 public interface SlabRoom {
-    /// The slab, if it has memory or can have some at once; null otherwise.
-    Target tryOpen(int slab) throws InterruptedException;
-
     /// Blocks until the slab has memory, which can be as long as the caller takes: no reader may hold
     /// anything meanwhile that another one could need.
     ///
@@ -17,17 +14,22 @@ public interface SlabRoom {
     /// A reader failed; the load is over.
     void fail(Throwable cause);
 
-    /// The last reader has left; nothing will be written any more.
+    /// The last reader has left; nothing will be written any more. Where the load was stopped, what had been
+    /// queued is done, too.
     void drained();
 
     /// One slab that is being filled.
     interface Target {
         DeviceMemory memory();
 
-        /// Makes copies that `stream` queues from now on wait until the memory's last users are done.
-        void awaitLastUsers(int reader, CopyStream stream);
+        /// Makes copies that `stream` queues from now on wait until the memory's last users are done. All
+        /// copies of one filling come from one stream, and from one thread at a time.
+        void awaitLastUsers(CopyStream stream);
 
-        /// All copies of one more chunk have been queued on `stream`.
-        void chunkQueued(int reader, CopyStream stream);
+        /// All copies of so many more chunks have been queued on `stream`.
+        void chunksQueued(int chunks, CopyStream stream);
+
+        /// The host has written one more chunk.
+        void chunkWritten();
     }
 }

@@ -6,7 +6,7 @@ import java.util.concurrent.atomic.LongAdder;
 public final class StageCounters {
     /// In pread.
     public final LongAdder readNanos = new LongAdder();
-    /// For a staging buffer whose copy was still under way.
+    /// For a staging buffer: the copies before were still under way.
     public final LongAdder stagingWaitNanos = new LongAdder();
     /// For the caller to let go of a slab.
     public final LongAdder slabWaitNanos = new LongAdder();

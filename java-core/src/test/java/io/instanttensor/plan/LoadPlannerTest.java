@@ -13,6 +13,7 @@ import org.junit.jupiter.api.Test;
 /// Plans of given input, and properties of plans of random input.
 class LoadPlannerTest {
     private static final long CHUNK = 4096;
+    private static final long UNIT = 64 << 10;
     private static final int PLANS = 400;
 
     @Test
@@ -38,7 +39,7 @@ class LoadPlannerTest {
             for (LoadPlan plan : plans) {
                 assertEquals(placements(plans.getFirst()), placements(plan), seed);
                 for (SlabLayout slab : plan.slabs()) {
-                    read += slab.chunks().stream().mapToLong(Chunk::wantedBytes).sum();
+                    read += slab.chunks().mapToLong(Chunk::wantedBytes).sum();
                 }
             }
             assertEquals(wanted.stream().mapToLong(Wanted::bytes).sum(), read, seed);
@@ -52,7 +53,7 @@ class LoadPlannerTest {
             long readBytes = 0;
             for (SlabLayout slab : plan.slabs()) {
                 Chunk before = null;
-                for (Chunk chunk : slab.chunks()) {
+                for (Chunk chunk : slab.chunks().toList()) {
                     long first = chunk.fileOffset() / limits.chunkBytes();
                     assertEquals(first, (chunk.fileOffset() + chunk.bytes() - 1) / limits.chunkBytes(), seed);
                     requireGapsBelowLimit(chunk, seed);
@@ -104,14 +105,14 @@ class LoadPlannerTest {
         Wanted first = wanted(0, 100);
         LoadPlan apart = LoadPlanner.plan(List.of(first, wanted(100 + (64 << 10), 50)), limits);
         assertEquals(List.of(
-                new Chunk(0, 0, 0, 100, List.of(new Segment(0, 0, 100))),
-                new Chunk(0, 0, 100 + (64 << 10), 50, List.of(new Segment(0, 100, 50)))),
-                apart.slabs().getFirst().chunks());
+                new Chunk(0, 0, 0, 100, 0, List.of(new Segment(0, 0, 100))),
+                new Chunk(0, 0, 100 + (64 << 10), 50, 100 + (64 << 10), List.of(new Segment(0, 100, 50)))),
+                apart.slabs().getFirst().chunks().toList());
         assertEquals(150, apart.readBytes());
         LoadPlan together = LoadPlanner.plan(List.of(first, wanted(99 + (64 << 10), 50)), limits);
-        assertEquals(List.of(new Chunk(0, 0, 0, 149 + (64 << 10),
+        assertEquals(List.of(new Chunk(0, 0, 0, 149 + (64 << 10), 0,
                 List.of(new Segment(0, 0, 100), new Segment(99 + (64 << 10), 100, 50)))),
-                together.slabs().getFirst().chunks());
+                together.slabs().getFirst().chunks().toList());
         assertEquals(149 + (64 << 10), together.readBytes());
         assertEquals(150, together.wantedBytes());
     }
@@ -119,8 +120,8 @@ class LoadPlannerTest {
     @Test
     void neighboursInTheFileAndInTheSlabAreOneSegment() {
         LoadPlan plan = LoadPlanner.plan(List.of(wanted(16, 8), wanted(24, 8)), limits(1 << 20, CHUNK));
-        assertEquals(List.of(new Chunk(0, 0, 16, 16, List.of(new Segment(0, 0, 16)))),
-                plan.slabs().getFirst().chunks());
+        assertEquals(List.of(new Chunk(0, 0, 16, 16, 16, List.of(new Segment(0, 0, 16)))),
+                plan.slabs().getFirst().chunks().toList());
     }
 
     @Test
@@ -130,8 +131,8 @@ class LoadPlannerTest {
         assertEquals(0, plan.slabs().getFirst().bytes());
         assertEquals(0, plan.slabs().getFirst().allocationBytes());
         assertEquals(2, plan.slabs().getFirst().placements().size());
-        assertEquals(List.of(), plan.slabs().getFirst().chunks());
-        assertEquals(new LoadPlan(List.of(), 0, 0), LoadPlanner.plan(List.of(), limits(64, CHUNK)));
+        assertEquals(List.of(), plan.slabs().getFirst().chunks().toList());
+        assertEquals(new LoadPlan(List.of(), 0, 0, 4096 + (128 << 10)), LoadPlanner.plan(List.of(), limits(64, CHUNK)));
     }
 
     @Test
@@ -156,6 +157,68 @@ class LoadPlannerTest {
                         () -> LoadPlanner.plan(List.of(wanted(0, (2097152 + 1) * CHUNK)), small)).getMessage());
     }
 
+    @Test
+    void copiesOfABatchBringEveryChunksBytesToWhereItsSegmentsSay() {
+        overRandomInput((wanted, limits, seed) -> {
+            for (SlabLayout slab : LoadPlanner.plan(wanted, limits).slabs()) {
+                for (Batch batch : slab.batches()) {
+                    assertEquals(slab.index(), batch.slab(), seed);
+                    long[] fromSegments = new long[Math.toIntExact(slab.allocationBytes())];
+                    long[] fromCopies = fromSegments.clone();
+                    for (Chunk chunk : batch.chunks()) {
+                        for (Segment segment : chunk.segments()) {
+                            note(fromSegments, chunk.bufferOffset() + segment.chunkOffset(), segment.slabOffset(),
+                                    segment.bytes());
+                        }
+                    }
+                    batch.copies().forEach(
+                            copy -> note(fromCopies, copy.bufferOffset(), copy.slabOffset(), copy.bytes()));
+                    assertTrue(Arrays.equals(fromSegments, fromCopies), seed);
+                }
+            }
+        });
+    }
+
+    @Test
+    void directReadsOfABatchStayInTheBufferAndOffEachOther() {
+        overRandomInput((wanted, limits, seed) -> {
+            LoadPlan plan = LoadPlanner.plan(wanted, limits);
+            assertEquals(limits.batchBytes() + (128 << 10), plan.bufferBytes(), seed);
+            for (SlabLayout slab : plan.slabs()) {
+                for (Batch batch : slab.batches()) {
+                    long taken = 0;
+                    for (Chunk chunk : batch.chunks()) {
+                        assertEquals(chunk.fileOffset() % UNIT, chunk.bufferOffset() % UNIT, seed);
+                        long first = chunk.bufferOffset() / UNIT * UNIT;
+                        long end = PlanLimits.roundUp(chunk.bufferOffset() + chunk.bytes(), UNIT);
+                        assertTrue(first >= taken, seed);
+                        assertTrue(end <= plan.bufferBytes(), seed);
+                        taken = end;
+                    }
+                }
+            }
+        });
+    }
+
+    @Test
+    void chunksThatFillAStretchOfTheFileAreOneCopy() {
+        // Cut at 1 MiB, 2 MiB ...: the little before the first cut, four whole chunks, and the next batch.
+        LoadPlan plan = LoadPlanner.plan(List.of(wanted(1_000_000, 5 << 20)),
+                new PlanLimits(64 << 20, 1 << 20, 4 << 20, PlanLimits.Share.ALL));
+        List<Batch> batches = plan.slabs().getFirst().batches();
+        assertEquals(List.of(5, 1), batches.stream().map(batch -> batch.chunks().size()).toList());
+        long phase = 1_000_000 % UNIT;
+        long firstBytes = (5 << 20) - 1_000_000;
+        assertEquals(List.of(new Batch.Copy(phase, 0, firstBytes)), batches.getFirst().copies());
+        assertEquals(List.of(new Batch.Copy(0, firstBytes, (5 << 20) - firstBytes)), batches.getLast().copies());
+    }
+
+    private static void note(long[] slab, long bufferOffset, long slabOffset, long bytes) {
+        for (long i = 0; i < bytes; i++) {
+            slab[Math.toIntExact(slabOffset + i)] = 1 + bufferOffset + i;
+        }
+    }
+
     private interface Property {
         void holds(List<Wanted> wanted, PlanLimits limits, String seed);
     }
@@ -167,8 +230,9 @@ class LoadPlannerTest {
             long seed = base + i;
             Random random = new Random(seed);
             int world = random.nextInt(3) == 0 ? 1 + random.nextInt(5) : 1;
-            PlanLimits limits = new PlanLimits(1 + random.nextInt(400_000),
-                    PlanLimits.MIN_CHUNK_BYTES << random.nextInt(7),
+            long chunkBytes = PlanLimits.MIN_CHUNK_BYTES << random.nextInt(7);
+            PlanLimits limits = new PlanLimits(1 + random.nextInt(400_000), chunkBytes,
+                    chunkBytes + random.nextInt(500_000),
                     new PlanLimits.Share(random.nextInt(world), world));
             property.holds(randomWanted(random), limits, "-Dinstanttensor.test.seed=" + seed);
         }
@@ -212,7 +276,7 @@ class LoadPlannerTest {
                 }
             }
         }
-        for (Chunk chunk : slab.chunks()) {
+        for (Chunk chunk : slab.chunks().toList()) {
             assertEquals(slab.index(), chunk.slab(), seed);
             for (Segment segment : chunk.segments()) {
                 for (long i = 0; i < segment.bytes(); i++) {
@@ -255,11 +319,11 @@ class LoadPlannerTest {
 
     private static PlanLimits withRank(PlanLimits limits, int rank) {
         return new PlanLimits(
-                limits.slabBytes(), limits.chunkBytes(), new PlanLimits.Share(rank, limits.share().world()));
+                limits.slabBytes(), limits.chunkBytes(), limits.batchBytes(), new PlanLimits.Share(rank, limits.share().world()));
     }
 
     private static PlanLimits limits(long slabBytes, long chunkBytes) {
-        return new PlanLimits(slabBytes, chunkBytes, PlanLimits.Share.ALL);
+        return new PlanLimits(slabBytes, chunkBytes, chunkBytes, PlanLimits.Share.ALL);
     }
 
     private static Wanted wanted(long fileOffset, long bytes) {

@@ -46,12 +46,15 @@ class PlanRefusalsTest {
     @CsvSource({"0", "4095", "4097", "67112960", "-4096"})
     void chunksOfOddSizes(long chunkBytes) {
         refused("chunk of " + chunkBytes + " bytes: expected a multiple of 4096 from 4096 to 67108864",
-                () -> new PlanLimits(1, chunkBytes, PlanLimits.Share.ALL));
+                () -> new PlanLimits(1, chunkBytes, 64 << 20, PlanLimits.Share.ALL));
     }
 
     @Test
     void slabsOfNothing() {
-        refused("slab of 0 bytes: expected at least 1", () -> new PlanLimits(0, 4096, PlanLimits.Share.ALL));
+        refused("slab of 0 bytes: expected at least 1", () -> new PlanLimits(0, 4096, 4096, PlanLimits.Share.ALL));
+        refused("batch of 4095 bytes: expected no less than a chunk's 4096",
+                () -> new PlanLimits(1, 4096, 4095, PlanLimits.Share.ALL));
+        refused("batch of slab 4 that fills nothing", () -> new Batch(4, List.of(), List.of()));
         refused("slab 4 of 1 bytes in 1", () -> new SlabLayout(4, 1, 1, List.of(), List.of()));
         List<Placement> one = List.of(new Placement(new Wanted(0, 0, 0, 1, 1), 0));
         refused("slab 4 of -1 bytes in 0", () -> new SlabLayout(4, -1, 0, one, List.of()));
@@ -69,10 +72,10 @@ class PlanRefusalsTest {
         refused("segment of 0 bytes from 1 to 2", () -> new Segment(1, 2, 0));
         refused("segment of 1 bytes from -1 to 2", () -> new Segment(-1, 2, 1));
         refused("segment of 1 bytes from 1 to -2", () -> new Segment(1, -2, 1));
-        refused("chunk at 5 that fills nothing", () -> new Chunk(0, 0, 5, 10, List.of()));
-        refused("chunk at -5 that fills nothing", () -> new Chunk(0, 0, -5, 10, List.of(new Segment(0, 0, 1))));
+        refused("chunk at 5 that fills nothing", () -> new Chunk(0, 0, 5, 10, 0, List.of()));
+        refused("chunk at -5 that fills nothing", () -> new Chunk(0, 0, -5, 10, 0, List.of(new Segment(0, 0, 1))));
         refused("chunk of 10 bytes: segment ends behind it: Segment[chunkOffset=8, slabOffset=0, bytes=3]",
-                () -> new Chunk(0, 0, 5, 10, List.of(new Segment(8, 0, 3))));
+                () -> new Chunk(0, 0, 5, 10, 0, List.of(new Segment(8, 0, 3))));
     }
 
     private static void refused(String message, Executable use) {

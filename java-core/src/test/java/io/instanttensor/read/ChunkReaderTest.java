@@ -97,7 +97,7 @@ class ChunkReaderTest {
             MemorySegment slab = arena.allocate(100);
             slab.fill((byte) 1);
             new ChunkReader(file, AccessChooser.choose(file, List.of(Backend.MMAP))).readInto(
-                    new Chunk(0, 0, 1_000, 60, List.of(new Segment(0, 50, 10), new Segment(40, 7, 20))), slab);
+                    new Chunk(0, 0, 1_000, 60, 0, List.of(new Segment(0, 50, 10), new Segment(40, 7, 20))), slab);
             byte[] expected = new byte[100];
             Arrays.fill(expected, (byte) 1);
             System.arraycopy(content, 1_000, expected, 50, 10);
@@ -112,7 +112,7 @@ class ChunkReaderTest {
                 Arena arena = Arena.ofConfined()) {
             ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of(Backend.MMAP)));
             truncate(1_045);
-            Chunk chunk = new Chunk(0, 0, 1_000, 60, List.of(new Segment(0, 50, 10), new Segment(40, 7, 20)));
+            Chunk chunk = new Chunk(0, 0, 1_000, 60, 0, List.of(new Segment(0, 50, 10), new Segment(40, 7, 20)));
             assertEquals(path + ": read 5 of 20 bytes at 1,040: the file ends there (it had 100,003 bytes when it "
                     + "was opened)",
                     assertThrows(FileException.class, () -> reader.readInto(chunk, arena.allocate(100))).getMessage());
@@ -127,9 +127,16 @@ class ChunkReaderTest {
 
     private static byte[] read(ChunkReader reader, int offset, int bytes) throws FileException {
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment buffer = arena.allocate(ChunkReader.bufferBytes(bytes), 4096);
-            Chunk chunk = new Chunk(0, 0, offset, bytes, List.of(new Segment(0, 0, bytes)));
-            return reader.read(chunk, buffer).toArray(ValueLayout.JAVA_BYTE);
+            MemorySegment buffer = arena.allocate(bytes + 2 * 8192, 4096);
+            buffer.fill((byte) 1);
+            // As far from a whole unit as in the file.
+            long bufferOffset = 4096 + offset % 4096;
+            Chunk chunk = new Chunk(0, 0, offset, bytes, bufferOffset, List.of(new Segment(0, 0, bytes)));
+            reader.read(chunk, buffer);
+            assertEquals(1, buffer.get(ValueLayout.JAVA_BYTE, 4095), "nothing is written before the first unit");
+            assertEquals(1, buffer.get(ValueLayout.JAVA_BYTE, (bufferOffset + bytes + 4095) / 4096 * 4096),
+                    "nor behind the last");
+            return buffer.asSlice(bufferOffset, bytes).toArray(ValueLayout.JAVA_BYTE);
         }
     }
 

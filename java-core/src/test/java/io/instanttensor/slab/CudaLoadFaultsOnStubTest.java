@@ -86,7 +86,7 @@ class CudaLoadFaultsOnStubTest {
         StagingPool staging = new StagingPool(device);
         boolean well = true;
         LoadRig.Setup setup = LoadRig.Setup.of(device, staging, reclaimer, 32 * KIB)
-                .withReaders(1, 2).withCap(64 * KIB);
+                .withReaders(1).withCap(64 * KIB);
         try (LoadRig load = setup.load(path, LoadContract.many(6, 32 * KIB))) {
             for (Slab slab = load.take(); slab != null; slab = load.take()) {
                 try (Slab _ = slab) {

@@ -158,7 +158,7 @@ abstract class LoadContract {
         byte[] content = content(12 * MIB + 12 * 256 * KIB);
         long[] tensors = many(13, 256 * KIB);
         tensors[6] = 12 * MIB;
-        LoadRig.Setup setup = slabsOf(256 * KIB).withReaders(8, 3).withChunks(256 * KIB);
+        LoadRig.Setup setup = slabsOf(256 * KIB).withReaders(8).withChunks(256 * KIB);
         for (int round = 0; round < 12; round++) {
             try (LoadRig load = setup.load(path, tensors)) {
                 for (Slab slab = load.take(); slab != null; slab = load.take()) {
@@ -259,7 +259,7 @@ abstract class LoadContract {
     void takerThatWaitsIsWokenByTheEnd() throws Exception {
         content(64 * KIB);
         slowDownCopies(1_000);
-        LoadRig load = slabsOf(64 * KIB).withReaders(1, 1).load(path, many(1, 64 * KIB));
+        LoadRig load = slabsOf(64 * KIB).withReaders(1).load(path, many(1, 64 * KIB));
         Thread closer = Thread.ofPlatform().start(() -> {
             try {
                 load.close();
@@ -282,7 +282,7 @@ abstract class LoadContract {
     @Test
     void failureOfAReaderReachesTheCallerWithItsCause() throws Exception {
         content(10 * 64 * KIB);
-        LoadRig.Setup setup = slabsOf(64 * KIB).withReaders(1, 1);
+        LoadRig.Setup setup = slabsOf(64 * KIB).withReaders(1);
         try (RandomAccessFile file = new RandomAccessFile(path.toFile(), "rw")) {
             file.setLength(5 * 64 * KIB + 1_000);
         }

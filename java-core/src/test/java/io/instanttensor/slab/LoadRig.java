@@ -47,29 +47,26 @@ public final class LoadRig implements AutoCloseable {
     /// What a load is made with; the `with` methods change one thing.
     public record Setup(
             Device device, StagingPool staging, Reclaimer reclaimer, Backend backend, long capBytes, long slabBytes,
-            long chunkBytes, int readers, int buffersPerReader) {
+            long chunkBytes, int readers) {
         /// Four readers, a budget of four slabs.
         public static Setup of(Device device, StagingPool staging, Reclaimer reclaimer, long slabBytes) {
-            return new Setup(device, staging, reclaimer, Backend.MMAP, 4 * slabBytes, slabBytes, 16 * KIB, 4, 2);
+            return new Setup(device, staging, reclaimer, Backend.MMAP, 4 * slabBytes, slabBytes, 16 * KIB, 4);
         }
 
         Setup withCap(long bytes) {
-            return new Setup(device, staging, reclaimer, backend, bytes, slabBytes, chunkBytes, readers,
-                    buffersPerReader);
+            return new Setup(device, staging, reclaimer, backend, bytes, slabBytes, chunkBytes, readers);
         }
 
-        Setup withReaders(int count, int buffers) {
-            return new Setup(device, staging, reclaimer, backend, capBytes, slabBytes, chunkBytes, count, buffers);
+        Setup withReaders(int count) {
+            return new Setup(device, staging, reclaimer, backend, capBytes, slabBytes, chunkBytes, count);
         }
 
         Setup withChunks(long bytes) {
-            return new Setup(device, staging, reclaimer, backend, capBytes, slabBytes, bytes, readers,
-                    buffersPerReader);
+            return new Setup(device, staging, reclaimer, backend, capBytes, slabBytes, bytes, readers);
         }
 
         Setup withBackend(Backend asked) {
-            return new Setup(device, staging, reclaimer, asked, capBytes, slabBytes, chunkBytes, readers,
-                    buffersPerReader);
+            return new Setup(device, staging, reclaimer, asked, capBytes, slabBytes, chunkBytes, readers);
         }
 
         /// Starts loading tensors that lie one behind the other.
@@ -100,15 +97,16 @@ public final class LoadRig implements AutoCloseable {
         this.file = CheckpointFile.open(path);
         this.plan = LoadPlanner.plan(
                 wanted,
-                new PlanLimits(targets.isEmpty() ? setup.slabBytes() : 1, setup.chunkBytes(), PlanLimits.Share.ALL));
+                new PlanLimits(targets.isEmpty() ? setup.slabBytes() : 1, setup.chunkBytes(), 4 * setup.chunkBytes(),
+                        PlanLimits.Share.ALL));
         SlabBudget budget = new SlabBudget(setup.capBytes(), setup.slabBytes());
-        this.pool = new SlabPool(device, budget, setup.readers(), plan.slabs().size() > 1);
+        this.pool = new SlabPool(device, budget, plan.slabs().size() > 1);
         MemorySource source = targets.isEmpty()
-                ? pool : new GivenMemory(device, targets, setup.readers(), device.consumerStream(0));
+                ? pool : new GivenMemory(device, targets, device.consumerStream(0));
         this.queue = new SlabQueue(plan, device, source, reclaimer);
         ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of(setup.backend())));
         this.pipeline = new ReadPipeline(plan, List.of(reader), queue, device, setup.staging(), counters,
-                new ReadPipeline.Settings(setup.readers(), setup.buffersPerReader(), setup.chunkBytes()));
+                setup.readers());
         pipeline.start();
     }
 

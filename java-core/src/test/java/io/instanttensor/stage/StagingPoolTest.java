@@ -32,8 +32,8 @@ class StagingPoolTest {
     }
 
     @Test
-    void bufferHasTheSizeThatWasAskedForAndIsAlignedForDirectReads() {
-        StagingBuffer buffer = pool.tryAcquire(3 * MIB + 1).orElseThrow();
+    void bufferHasTheSizeThatWasAskedForAndIsAlignedForDirectReads() throws Exception {
+        StagingBuffer buffer = take(3 * MIB + 1).orElseThrow();
         assertEquals(3 * MIB + 1, buffer.bytes());
         assertEquals(0, buffer.memory().segment().address() % 4096);
         assertTrue(buffer.copied().passed());
@@ -42,22 +42,21 @@ class StagingPoolTest {
     }
 
     @Test
-    void bufferThatCameBackIsUsedAgainForItsSizeOnly() {
-        StagingBuffer buffer = pool.tryAcquire(MIB).orElseThrow();
+    void bufferThatCameBackIsUsedAgainForItsSizeOnly() throws Exception {
+        StagingBuffer buffer = take(MIB).orElseThrow();
         pool.release(buffer);
-        StagingBuffer other = pool.tryAcquire(2 * MIB).orElseThrow();
+        StagingBuffer other = take(2 * MIB).orElseThrow();
         assertNotSame(buffer, other);
-        assertSame(buffer, pool.tryAcquire(MIB).orElseThrow());
+        assertSame(buffer, take(MIB).orElseThrow());
         assertEquals(3 * MIB, pool.pinnedBytes());
         pool.release(buffer);
         pool.release(other);
     }
 
     @Test
-    void limitHoldsForAllBuffersTogether() {
+    void limitHoldsForAllBuffersTogether() throws Exception {
         List<StagingBuffer> taken = new ArrayList<>();
-        for (Optional<StagingBuffer> more = pool.tryAcquire(16 * MIB); more.isPresent();
-                more = pool.tryAcquire(16 * MIB)) {
+        for (Optional<StagingBuffer> more = take(16 * MIB); more.isPresent(); more = take(16 * MIB)) {
             taken.add(more.get());
         }
         assertEquals(StagingPool.LIMIT_BYTES / (16 * MIB), taken.size());
@@ -66,33 +65,33 @@ class StagingPoolTest {
     }
 
     @Test
-    void idleBuffersOfAnotherSizeMakeRoom() {
+    void idleBuffersOfAnotherSizeMakeRoom() throws Exception {
         List<StagingBuffer> taken = new ArrayList<>();
-        for (int i = 0; i < 7; i++) {
-            taken.add(pool.tryAcquire(16 * MIB).orElseThrow());
+        for (int i = 0; i < 6; i++) {
+            taken.add(take(16 * MIB).orElseThrow());
         }
-        assertEquals(Optional.empty(), pool.tryAcquire(32 * MIB));
+        assertEquals(Optional.empty(), take(32 * MIB));
         pool.release(taken.removeLast());
-        assertEquals(Optional.empty(), pool.tryAcquire(32 * MIB), "freed, and still too little");
-        assertEquals(6 * 16 * MIB, pool.pinnedBytes());
+        assertEquals(Optional.empty(), take(32 * MIB), "freed, and still too little");
+        assertEquals(5 * 16 * MIB, pool.pinnedBytes());
         pool.release(taken.removeLast());
-        pool.release(pool.tryAcquire(32 * MIB).orElseThrow());
+        pool.release(take(32 * MIB).orElseThrow());
         assertTrue(pool.pinnedBytes() <= StagingPool.LIMIT_BYTES);
         taken.forEach(pool::release);
     }
 
     @Test
-    void bufferLargerThanTheLimitIsGivenToAPoolThatHoldsNothing() {
-        StagingBuffer huge = pool.tryAcquire(StagingPool.LIMIT_BYTES + 1).orElseThrow();
-        assertEquals(Optional.empty(), pool.tryAcquire(1));
+    void bufferLargerThanTheLimitIsGivenToAPoolThatHoldsNothing() throws Exception {
+        StagingBuffer huge = take(StagingPool.LIMIT_BYTES + 1).orElseThrow();
+        assertEquals(Optional.empty(), take(1));
         pool.release(huge);
-        pool.release(pool.tryAcquire(1).orElseThrow());
+        pool.release(take(1).orElseThrow());
         assertEquals(1, pool.pinnedBytes());
     }
 
     @Test
     void waiterGetsWhatComesBack() throws Exception {
-        StagingBuffer all = pool.tryAcquire(StagingPool.LIMIT_BYTES).orElseThrow();
+        StagingBuffer all = take(StagingPool.LIMIT_BYTES).orElseThrow();
         CompletableFuture<StagingBuffer> waiter = new CompletableFuture<>();
         Thread.ofPlatform().daemon().start(() -> {
             try {
@@ -109,7 +108,7 @@ class StagingPoolTest {
 
     @Test
     void waiterLeavesOnceItsLoadIsOver() throws Exception {
-        StagingBuffer all = pool.tryAcquire(StagingPool.LIMIT_BYTES).orElseThrow();
+        StagingBuffer all = take(StagingPool.LIMIT_BYTES).orElseThrow();
         AtomicBoolean stopped = new AtomicBoolean();
         Thread.ofPlatform().daemon().start(() -> stopped.set(true));
         assertEquals(Optional.empty(), pool.acquire(MIB, stopped::get));
@@ -117,30 +116,38 @@ class StagingPoolTest {
     }
 
     @Test
-    void closedPoolFreesWhatComesBackAndGivesNothing() {
-        StagingBuffer out = pool.tryAcquire(MIB).orElseThrow();
-        pool.release(pool.tryAcquire(2 * MIB).orElseThrow());
+    void closedPoolFreesWhatComesBackAndGivesNothing() throws Exception {
+        StagingBuffer out = take(MIB).orElseThrow();
+        pool.release(take(2 * MIB).orElseThrow());
         pool.close();
         assertEquals(MIB, pool.pinnedBytes());
         assertFalse(out.memory().segment().byteSize() == 0, "what is in use stays whole");
         pool.release(out);
         assertEquals(0, pool.pinnedBytes());
         assertEquals("the staging pool of cpu is closed",
-                assertThrows(IllegalStateException.class, () -> pool.tryAcquire(1)).getMessage());
+                assertThrows(IllegalStateException.class, () -> take(1)).getMessage());
         pool.close();
     }
 
     @Test
     void failedAllocationDoesNotCount() {
-        assertThrows(RuntimeException.class, () -> pool.tryAcquire(0));
+        assertThrows(RuntimeException.class, () -> take(0));
         assertEquals(0, pool.pinnedBytes());
     }
 
     @Test
-    void pipelineWithoutReadersIsRefused() {
-        assertEquals("0 readers with 2 buffers each", assertThrows(IllegalArgumentException.class,
-                () -> new ReadPipeline.Settings(0, 2, 4096)).getMessage());
-        assertEquals("2 readers with 0 buffers each", assertThrows(IllegalArgumentException.class,
-                () -> new ReadPipeline.Settings(2, 0, 4096)).getMessage());
+    void bufferBehindItsCopiesIsHandedOutOnceTheyAreDone() throws InterruptedException {
+        StagingBuffer all = take(StagingPool.LIMIT_BYTES).orElseThrow();
+        // Of the host's copies all are done.
+        pool.releaseBehindCopies(all);
+        assertSame(all, take(StagingPool.LIMIT_BYTES).orElseThrow());
+        pool.releaseBehindCopies(all);
+        assertEquals(StagingPool.LIMIT_BYTES, pool.pinnedBytes());
+    }
+
+    /// A buffer if there is one without waiting for another thread.
+    private Optional<StagingBuffer> take(long bytes) throws InterruptedException {
+        AtomicBoolean tried = new AtomicBoolean();
+        return pool.acquire(bytes, () -> tried.getAndSet(true));
     }
 }

@@ -1,0 +1,36 @@
+package io.instanttensor;
+
+import io.instanttensor.device.DeviceId;
+import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.stage.StagingPool;
+
+/// How much of a load is staged in one buffer and copied at once.
+final class BatchSize {
+    private BatchSize() {}
+
+    /// @param wantedBytes of the load
+    static long of(LoadOptions options, long wantedBytes) {
+        // On the host a copy is a processor's work, and each reader does its own. What is small need not wait
+        // until large buffers are pinned: 8 MiB take 3 ms.
+        boolean single = options.device().kind() == DeviceId.Kind.CPU || wantedBytes <= options.chunkBytes();
+        return single ? options.chunkBytes() : Math.max(options.chunkBytes(), PlanLimits.DEFAULT_BATCH_BYTES);
+    }
+
+    /// Starts to pin the buffers of a load while its headers are read.
+    ///
+    /// @param fileBytes of all files
+    static void prepare(LoadOptions options, long fileBytes) {
+        if (options.device().kind() == DeviceId.Kind.CPU) {
+            return;
+        }
+        long bufferBytes = PlanLimits.bufferBytes(of(options, fileBytes));
+        DeviceHome.of(options.device()).staging().prepare(buffers(options, fileBytes), bufferBytes);
+    }
+
+    /// How many of these buffers so many bytes fill, within what may be pinned.
+    static int buffers(LoadOptions options, long bytes) {
+        long batchBytes = of(options, bytes);
+        long within = Math.max(1, StagingPool.LIMIT_BYTES / PlanLimits.bufferBytes(batchBytes));
+        return Math.toIntExact(Math.min(within, Math.ceilDiv(bytes, batchBytes)));
+    }
+}

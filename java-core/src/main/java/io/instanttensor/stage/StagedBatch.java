@@ -1,0 +1,48 @@
+package io.instanttensor.stage;
+
+import io.instanttensor.plan.Batch;
+import java.util.Optional;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.BooleanSupplier;
+
+/// A batch under way: the buffer that its chunks are read into, and how many are missing.
+final class StagedBatch {
+    private final Batch batch;
+    private final AtomicInteger chunksLeft;
+    private StagingBuffer buffer;
+
+    StagedBatch(Batch batch) {
+        this.batch = batch;
+        this.chunksLeft = new AtomicInteger(batch.chunks().size());
+    }
+
+    Batch batch() {
+        return batch;
+    }
+
+    /// The buffer. The first reader that asks gets one from the pool, the others wait for that; then all of
+    /// them read, and nothing keeps the buffer from the pool for longer than reads take.
+    ///
+    /// @param stopped asked while waiting; empty is returned once it says yes
+    synchronized Optional<StagingBuffer> open(StagingPool pool, long bufferBytes, BooleanSupplier stopped)
+            throws InterruptedException {
+        if (buffer == null) {
+            buffer = pool.acquire(bufferBytes, stopped).orElse(null);
+        }
+        return Optional.ofNullable(buffer);
+    }
+
+    /// One more chunk lies in the buffer.
+    ///
+    /// @return whether it was the last
+    boolean chunkRead() {
+        return chunksLeft.decrementAndGet() == 0;
+    }
+
+    /// Takes the buffer out, for whoever gives it back; empty where there is none.
+    synchronized Optional<StagingBuffer> takeBuffer() {
+        Optional<StagingBuffer> taken = Optional.ofNullable(buffer);
+        buffer = null;
+        return taken;
+    }
+}
