@@ -104,6 +104,7 @@ class FlightRecordingTest {
         try (Recording recording = new Recording()) {
             recording.enable("io.instanttensor.Read");
             recording.enable("io.instanttensor.Copy");
+            recording.disable("io.instanttensor.Wait");
             recording.start();
             try (Checkpoint checkpoint = Checkpoint.open(List.of(path), List.of(backend), Optional.empty());
                     Load load = checkpoint.load(options)) {
