@@ -108,7 +108,7 @@ def needed_bytes(kind, numbers):
     """What it takes of its storage, at most."""
     if kind == "moe":
         # Every shard ends with a whole layer: a little more than asked for.
-        return int(numbers[0] * (numbers[1] * 1e9 + 160 * MIB))
+        return int(numbers[0] * (numbers[1] * 1e9 + 80 * MIB))
     if kind in ("small", "giant"):
         return int(numbers[0] * (numbers[1] + 100)) + MIB
     return {"many": 64 * MIB, "tiny": 4096}[kind]

@@ -99,8 +99,9 @@ def runai(files, device):
     from runai_model_streamer import SafetensorsStreamer
 
     with SafetensorsStreamer() as streamer:
-        streamer.stream_files(list(files))
-        yield Pairs((name, tensor.to(device)) for name, tensor in streamer.get_tensors())
+        # With the device its own buffers are used again and again; without it, each would be ours to keep.
+        streamer.stream_files(list(files), device="cuda:0" if device == "cuda" else device)
+        yield Pairs(streamer.get_tensors())
 
 
 @contextmanager

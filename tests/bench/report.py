@@ -34,7 +34,8 @@ def statement(found):
         lines.insert(0, "These runs are of different machines, and nothing compares:")
     commits = {record["machine"]["commit"] for record in found.of_kind("run")} - {None}
     if commits:
-        lines.append(f"Commit {', '.join(sorted(commits))} (+: with changes).")
+        plus = " (+: with changes)" if any(commit.endswith("+") for commit in commits) else ""
+        lines.append(f"Commit {', '.join(sorted(commits))}{plus}.")
     rates = [(loader, found.pinned_rate(loader=loader)) for loader in found.loaders()]
     rates = [f"{loader} {rate:.1f}" for loader, rate in rates if rate is not None]
     if rates:
@@ -136,6 +137,8 @@ def notes(found):
     ]  # fmt: skip
     lines += [f"{record['case']}, {record['loader']}: {record['error']}" for record in found.of_kind("failed")]
     lines += [f"{record['case']}, {record['loader']}: {record['why']}" for record in found.of_kind("differs")]
+    if any(answer["device"] == "cpu" for case in CASES for answer in found.answers(case.name, "safetensors")):
+        lines.append("on a CPU, safetensors maps its files: what is not used is not read, and is not in its time")
     for case in CASES:
         if len(found.runs(case.name)) > 1:
             lines.append(f"{case.name}: the loaders were measured in different runs")

@@ -56,7 +56,8 @@ class Log:
 
 def time_once(loader, folder, checkpoint, chosen, arguments, watch_memory):
     """One process: its JSON, or an error as text."""
-    words = [loader, folder, arguments.opens, "--consume", chosen.consume, "--cache", chosen.cache]
+    words = [loader, folder, arguments.opens, "--enough", arguments.enough]
+    words += ["--consume", chosen.consume, "--cache", chosen.cache]
     words += ["--files", checkpoint.files] if checkpoint.files else []
     words += ["--cpus", chosen.cpus] if chosen.cpus else []
     words += ["--memory"] if watch_memory else []
@@ -78,9 +79,10 @@ def device_too_small(chosen, size):
     """Why the GPU cannot keep all tensors of a row; None if it can or need not."""
     if DEVICE != "cuda" or chosen.consume != "keep":
         return None
-    import torch
-
-    free, needed = torch.cuda.mem_get_info()[0] * KEEP_PART, sum(one.needed_bytes for one in size)
+    # Asked elsewhere: a context here would take from what loaders find.
+    asked = [sys.executable, "-c", "import torch; print(torch.cuda.mem_get_info()[0])"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
+    free, needed = int(done.stdout) * KEEP_PART, sum(one.needed_bytes for one in size)
     return None if needed < free else f"the GPU has room for {free / 1e9:.1f} GB, {needed / 1e9:.1f} are needed"
 
 
@@ -204,6 +206,7 @@ def arguments_of(argv):
     add("--loaders", default=",".join(LOADERS), help="which: %(default)s")
     add("--rounds", type=int, default=3 if DEVICE == "cuda" else 1, help="processes of each loader (%(default)s)")
     add("--opens", type=int, default=3, help="in one process (%(default)s)")
+    add("--enough", type=float, default=30, help="no further open in a process after so many seconds (%(default)s)")
     add("--limit", type=float, default=300, help="seconds that one process may take (%(default)s)")
     add("--scale", choices=("auto", "full", "small"), default="auto", help="the size of rows: what fits, or this one")
     add("--check", action="store_true", help="compare a checksum over every tensor")

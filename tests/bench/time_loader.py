@@ -71,7 +71,7 @@ def measure(loader, files, device, arguments):
             sys.exit(f"{loader} yielded {done['tensors']} tensors of {wanted}")
         return done
 
-    for _ in range(arguments.opens):
+    while len(opens) < arguments.opens and sum(one["seconds"] for one in opens) <= arguments.enough:
         opens.append(load())
     found = {}
     if arguments.memory:
@@ -97,6 +97,7 @@ def main(argv):
     add("loader")
     add("folder")
     add("opens", nargs="?", type=int, default=1)
+    add("--enough", type=float, default=float("inf"), help="no further open after so many seconds of loading")
     add("--files", type=int, help="only the first so many")
     add("--consume", default="drop", choices=("drop", "keep", "parameter", "first"))
     add("--cache", default="as is", choices=("as is", "cached", "cold"), help="of the page cache before an open")
