@@ -70,7 +70,9 @@ def safetensors(files, device):
         for path in files:
             with safe_open(path, framework="pt", device=device) as f:
                 for name in f.keys():
-                    yield name, f.get_tensor(name)
+                    tensor = f.get_tensor(name)
+                    # On the host it is a view of the mapped file, and nothing is read yet.
+                    yield name, tensor.clone() if device == "cpu" else tensor
 
     yield Pairs(pairs())
 

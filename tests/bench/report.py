@@ -14,7 +14,10 @@ from cases import CASES
 from loaders import LOADERS
 
 NONE = "–"
-MIB = 1 << 20
+MEMORY = (
+    "Memory of one load more, above what it was before the first open: of the GPU by cuMemGetInfo; resident is "
+    "RssAnon + RssFile + RssShmem, less our pinned memory where Linux counts that. Without a GPU tensors are in it."
+)
 
 
 def table(columns, rows):
@@ -123,7 +126,7 @@ def memory_table(found, cases):
         row += ["; ".join(v.bar for v in verdicts), told(verdicts)]
         rows.append(row)
     head = ["MiB: device / resident", *loaders, "ours: pinned", "ours: slabs", "bar", "verdict"]
-    return table(head, rows) if rows else ""
+    return f"{MEMORY}\n\n{table(head, rows)}" if rows else ""
 
 
 def notes(found):
@@ -138,7 +141,9 @@ def notes(found):
     lines += [f"{record['case']}, {record['loader']}: {record['error']}" for record in found.of_kind("failed")]
     lines += [f"{record['case']}, {record['loader']}: {record['why']}" for record in found.of_kind("differs")]
     if any(answer["device"] == "cpu" for case in CASES for answer in found.answers(case.name, "safetensors")):
-        lines.append("on a CPU, safetensors maps its files: what is not used is not read, and is not in its time")
+        lines.append(
+            "on a CPU, safetensors maps its files and reads nothing: its tensors were cloned, to read their bytes"
+        )
     for case in CASES:
         if len(found.runs(case.name)) > 1:
             lines.append(f"{case.name}: the loaders were measured in different runs")

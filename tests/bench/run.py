@@ -19,6 +19,7 @@ The exit status is 1 where our own loader failed, or --check found a loader with
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -205,7 +206,7 @@ def arguments_of(argv):
     add("--rows", default=",".join(case.name for case in CASES), help="which, with commas between them: %(default)s")
     add("--loaders", default=",".join(LOADERS), help="which: %(default)s")
     add("--rounds", type=int, default=3 if DEVICE == "cuda" else 1, help="processes of each loader (%(default)s)")
-    add("--opens", type=int, default=3, help="in one process (%(default)s)")
+    add("--opens", type=int, default=3 if DEVICE == "cuda" else 2, help="in one process (%(default)s)")
     add("--enough", type=float, default=30, help="no further open in a process after so many seconds (%(default)s)")
     add("--limit", type=float, default=300, help="seconds that one process may take (%(default)s)")
     add("--scale", choices=("auto", "full", "small"), default="auto", help="the size of rows: what fits, or this one")
@@ -238,4 +239,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    # A run under a time limit ends as by Ctrl-C: with a table of what there is.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))
