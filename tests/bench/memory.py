@@ -1,0 +1,95 @@
+"""What memory a load takes, looked at every two milliseconds while it runs; and the rate of pinned memory."""
+
+import threading
+import time
+
+PINNED_BLOCK_BYTES = 1 << 30
+PINNED_TURNS = 16
+EVERY_SECONDS = 0.002
+FIELDS = ("RssAnon", "RssFile", "RssShmem")
+
+
+def resident():
+    """Bytes of this process in memory, by kind: anonymous, mapped files, shared (tmpfs files among them)."""
+    with open("/proc/self/status") as status:
+        lines = dict(line.split(":", 1) for line in status)
+    return {field: int(lines[field].split()[0]) << 10 for field in FIELDS}
+
+
+def device_free(device):
+    """Free bytes of the GPU, by cuMemGetInfo; 0 without one."""
+    if device != "cuda":
+        return 0
+    import torch
+
+    return torch.cuda.mem_get_info()[0]
+
+
+class Watch:
+    """The most that was taken at any moment of a context, above a start that was noted before."""
+
+    def __init__(self, device):
+        self._device = device
+        self._free = self._least_free = device_free(device)
+        self._start = resident()
+        self._most = dict.fromkeys((*FIELDS, "all"), 0)
+        self._stop = threading.Event()
+
+    def _look(self):
+        now = resident()
+        grown = {field: now[field] - self._start[field] for field in FIELDS}
+        grown["all"] = sum(grown.values())
+        self._most = {field: max(most, grown[field]) for field, most in self._most.items()}
+        self._least_free = min(self._least_free, device_free(self._device))
+
+    def _watch(self):
+        while not self._stop.wait(EVERY_SECONDS):
+            self._look()
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def found(self):
+        """Bytes of the device, None without one; growth of resident memory, by kind and of all at one moment."""
+        taken = self._free - self._least_free if self._device == "cuda" else None
+        return {"device_bytes": taken, "resident": self._most}
+
+
+def pinned_rate(device):
+    """Host to device from pinned memory, GB/s: what no loader can exceed; and whether that memory counts as resident.
+
+    Returns
+    -------
+    tuple
+        (None, None) without a GPU.
+    """
+    if device != "cuda":
+        return None, None
+    import torch
+
+    before = sum(resident().values())
+    host = torch.empty(PINNED_BLOCK_BYTES, dtype=torch.uint8, pin_memory=True)
+    host.zero_()
+    counted = sum(resident().values()) - before > PINNED_BLOCK_BYTES // 2
+    target = torch.empty(PINNED_BLOCK_BYTES, dtype=torch.uint8, device="cuda")
+    target.copy_(host, non_blocking=True)
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(PINNED_TURNS):
+        target.copy_(host, non_blocking=True)
+    torch.cuda.synchronize()
+    rate = PINNED_TURNS * PINNED_BLOCK_BYTES / (time.perf_counter() - start) / 1e9
+    del host, target
+    torch.cuda.empty_cache()
+    # torch keeps pinned memory for the next who asks; a loader that does would start with it.
+    empty_host_cache = getattr(torch._C, "_host_emptyCache", None)
+    if empty_host_cache is not None:
+        empty_host_cache()
+    return rate, counted

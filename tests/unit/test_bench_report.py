@@ -1,0 +1,192 @@
+"""Tables of the bench from results that are known, and how bars are judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_support import module
+
+bars, cases, report, results = map(module, ("bars", "cases", "report", "results"))
+
+MIB = 1 << 20
+MOE = cases.case_of("moe")
+GROWTH = cases.case_of("growth-tensors")
+
+
+def answered(case: str, loader: str, seconds: list[float], **more: Any) -> dict[str, Any]:
+    """50 GB, with L at 50 GB/s: seconds are the inverse of the part of L."""
+    return {
+        "record": "answer", "run": "1", "case": case, "point": 0, "size": "full", "loader": loader, "device": "cuda",
+        "tensors": 1000, "bytes": 50_000_000_000, "largest_bytes": 100 * MIB, "seconds": seconds,
+        "open_seconds": [0.2, 0.03, 0.05], "pinned_rate": 50.0, "boot_seconds": 0.09, **more,
+    }  # fmt: skip
+
+
+def ran(run: str = "1", **machine: str) -> dict[str, Any]:
+    state = {"gpu": "1 × H200", "cpus": "16 CPUs", "memory": "128 GiB", "kernel": "Linux", "python": "Python 3.12"}
+    versions = {"torch": "2.11.0"}
+    return {"record": "run", "run": run, "machine": {**state, "versions": versions, "commit": "abc", **machine}}
+
+
+def judged(sentence: str, *records: dict[str, Any], case: Any = MOE) -> tuple[str, str]:
+    verdict = bars.judge(results.Results(list(records)), case, sentence)
+    return verdict.found, verdict.word
+
+
+OURS = answered("moe", "ours", [1.25, 1.0, 1.1])
+
+
+@pytest.mark.parametrize(
+    ("sentence", "found", "word"),
+    [
+        ("ours first >= 0.80 L", "0.80 L", "met"),
+        ("ours first >= 0.81 L", "0.80 L", "missed"),
+        ("ours later >= 0.95 L", "0.95 L", "met"),
+        ("ours later >= 47 GB/s", "47.6 GB/s", "met"),
+        ("ours later >= 48 GB/s", "47.6 GB/s", "missed"),
+        ("ours first <= 1250 ms", "1250.0 ms", "met"),
+        ("ours open <= 39 ms", "40.0 ms", "missed"),
+        ("ours boot <= 100 ms", "90.0 ms", "met"),
+        ("cpp later >= 1 GB/s", "", "no figure"),
+        ("ours pinned <= 1 MiB", "", "no figure"),
+    ],
+)
+def test_a_bar_is_judged_by_the_median_of_its_opens(sentence: str, found: str, word: str) -> None:
+    assert judged(sentence, OURS) == (found, word)
+
+
+def test_medians_are_over_all_processes_and_over_each_ones_own_l() -> None:
+    more = [answered("moe", "ours", [seconds, 1.0], pinned_rate=rate) for seconds, rate in ((2.0, 25.0), (1.0, 50.0))]
+    assert judged("ours first >= 1 L", OURS, *more) == ("1.00 L", "met")
+    assert judged("ours first >= 40 GB/s", OURS, *more) == ("40.0 GB/s", "met")
+
+
+def test_one_loader_or_row_can_be_held_against_another() -> None:
+    copies = answered("moe", "ours-copy", [1.3, 1.2])
+    kept = answered("keep", "ours", [1.0, 1.25])
+    assert judged("ours-copy first >= 0.95 of ours", OURS, copies) == ("0.96", "met")
+    assert judged("ours-copy later >= 0.95 of ours", OURS, copies) == ("0.88", "missed")
+    assert judged("ours later >= 0.84 of case moe", OURS, kept, case=cases.case_of("keep")) == ("0.84", "met")
+
+
+@pytest.mark.parametrize(
+    ("rival", "word"),
+    [
+        # 40 GB/s against 36: 10 % more is 39.6. Against 37: 40.7. Of 43, 10 % more is beyond 0.94 L: ahead is enough.
+        (50 / 36, "met"),
+        (50 / 37, "missed"),
+        (50 / 43, "missed"),
+    ],
+)
+def test_ahead_means_by_a_tenth_as_far_as_the_wire_allows(rival: float, word: str) -> None:
+    peer = answered("moe", "cpp", [9.0, rival])
+    found = f"40.0 against {50 / rival:.1f} GB/s"
+    assert judged("ours first ahead of cpp,cpp-copy", OURS, peer) == (found, word)
+
+
+def test_near_the_wire_ahead_is_enough() -> None:
+    ours, peer = answered("moe", "ours", [50 / 44]), answered("moe", "cpp", [50 / 43])
+    assert judged("ours first ahead of cpp", ours, peer) == ("44.0 against 43.0 GB/s", "met")
+
+
+def memory(**more: Any) -> dict[str, Any]:
+    found = {
+        "device_bytes": 500 * MIB, "resident": {"all": 250 * MIB}, "pinned_is_resident": True,
+        "pinned_bytes": 120 * MIB, "slab_bytes": 400 * MIB,
+    }  # fmt: skip
+    return {"memory": {**found, **more}}
+
+
+def test_memory_has_its_bars() -> None:
+    watched = answered("moe", "ours", [1.0], **memory())
+    assert judged("ours pinned <= 128 MiB", watched) == ("120 MiB", "met")
+    assert judged("ours resident <= 150 MiB", watched) == ("130 MiB", "met")
+    assert judged("ours device <= 4 MiB", watched) == ("500 MiB", "missed")
+    not_counted = answered("moe", "ours", [1.0], **memory(pinned_is_resident=False))
+    assert judged("ours resident <= 150 MiB", not_counted) == ("250 MiB", "missed")
+
+
+@pytest.mark.parametrize(
+    ("largest", "slabs", "word"),
+    [(100, 1024, "met"), (100, 1025, "missed"), (500, 1500, "met"), (500, 1501, "missed")],
+)
+def test_slabs_may_take_three_of_the_largest_tensors_or_1_gib(largest: int, slabs: int, word: str) -> None:
+    sizes = memory(slab_bytes=slabs * MIB)
+    watched = answered("moe", "ours", [1.0], **{**sizes, "largest_bytes": largest * MIB})
+    assert judged("ours slabs <= 3 largest", watched) == (f"{slabs:,} MiB", word)
+
+
+def grown(*points: tuple[int, float]) -> list[dict[str, Any]]:
+    return [
+        answered("growth-tensors", "ours", [9.0, seconds], point=number, tensors=tensors)
+        for number, (tensors, seconds) in enumerate(points)
+    ]
+
+
+def test_growth_is_linear_where_no_point_is_far_from_a_line() -> None:
+    straight = grown((1000, 0.011), (10_000, 0.02), (100_000, 0.11), (200_000, 0.21))
+    assert judged("ours later linear", *straight, case=GROWTH) == ("at most 0% (0.0 ms) off a line", "met")
+    bent = grown((1000, 0.011), (10_000, 0.02), (100_000, 0.11), (200_000, 0.6))
+    assert judged("ours later linear", *bent, case=GROWTH)[1] == "missed"
+    assert judged("ours later linear", *straight[:2], case=GROWTH) == ("", "no figure")
+
+
+def test_other_conditions_are_not_judged() -> None:
+    sentence = "ours later >= 0.93 L"
+    assert judged(sentence, {**OURS, "size": "small"}) == ("0.95 L", "not judged: small size")
+    assert judged("ours later >= 90 GB/s", {**OURS, "device": "cpu"}) == ("47.6 GB/s", "not judged: no GPU")
+
+
+def test_the_report_has_figures_bars_and_what_is_missing() -> None:
+    text = report.render([
+        ran(), OURS, answered("moe", "cpp", [1.0, 1.25]), answered("tiny", "ours", [0.009, 0.004], **memory()),
+        *grown((1000, 0.011), (10_000, 0.02), (100_000, 0.11)),
+        {"record": "left out", "run": "1", "case": "disk-cold", "why": "no --disk"},
+        {"record": "without", "run": "1", "loader": "runai", "why": "no such module"},
+        {"record": "failed", "run": "1", "case": "moe", "loader": "safetensors", "error": "it broke"},
+    ])  # fmt: skip
+    lines = text.splitlines()
+    assert lines[0] == "1 × H200, 16 CPUs, 128 GiB, Linux, Python 3.12, torch 2.11.0."
+    assert "L, pinned host to device in 1 GiB blocks, GB/s, by loader's processes: ours 50.0, cpp 50.0." in lines
+    assert (
+        "| moe: 61.6 GB, experts of 3 MiB | first | 40.0 | 50.0 | 0.80 | ours first >= 0.88 L; ours first ahead of "
+        "cpp,cpp-copy; ours-copy first >= 0.95 of ours | missed (0.80 L); missed (40.0 against 50.0 GB/s); no figure |"
+    ) in lines
+    assert "| tiny: 100-byte file | later | 4.0 ms | – | – | ours later <= 5 ms | met (4.0 ms) |" in lines
+    assert (
+        "| growth-tensors: 50.00 GB, 100,000 tensors | later | 110.0 ms | – | – | ours later linear "
+        "| met (at most 0% (0.0 ms) off a line) |"
+    ) in lines
+    assert any(line.startswith("| tiny | 500 / 130 | – / – | 120 | 400 | ours device <= 4 MiB; ") for line in lines)
+    assert lines[-3:] == [
+        "- disk-cold left out: no --disk",
+        "- Run:ai Model Streamer left out: no such module",
+        "- moe, safetensors: it broke",
+    ]
+
+
+def test_of_a_row_that_was_run_again_the_new_figures_count() -> None:
+    again = {**answered("moe", "ours", [1.0, 0.5]), "run": "2"}
+    text = report.render([ran(), OURS, answered("moe", "cpp", [1.0, 1.25]), ran("2"), again])
+    assert "| moe: 61.6 GB, experts of 3 MiB | later | 100.0 | 40.0 | 2.00 |" in text
+    assert "- moe: the loaders were measured in different runs" in text
+
+
+def test_runs_of_different_machines_are_told_apart() -> None:
+    assert "different machines" not in report.render([ran(), ran("2", commit="def")])
+    assert report.render([ran(), ran("2", gpu="no GPU")]).startswith(
+        "These runs are of different machines, and nothing compares:"
+    )
+
+
+def test_plots_are_drawn_where_there_are_figures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="make bench installs it")
+    plots = module("plots")
+    records = [ran(), OURS, answered("moe", "cpp", [1.0])]
+    assert [path.name for path in plots.draw(records, tmp_path)] == ["throughput.png"]
+    more = grown((1000, 0.011), (10_000, 0.02), (100_000, 0.11))
+    files = plots.draw([*records, *more], tmp_path)
+    assert [path.name for path in files] == ["throughput.png", "growth.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in files)
