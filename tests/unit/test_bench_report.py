@@ -182,7 +182,6 @@ def test_runs_of_different_machines_are_told_apart() -> None:
 
 
 def test_plots_are_drawn_where_there_are_figures(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="make bench installs it")
     plots = module("plots")
     records = [ran(), OURS, answered("moe", "cpp", [1.0])]
     assert [path.name for path in plots.draw(records, tmp_path)] == ["throughput.png"]

@@ -43,6 +43,5 @@ def test_its_summary_says_what_threads_spent_their_time_on() -> None:
 
 
 def test_it_is_drawn_with_events_of_any_kind(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="make bench installs it")
     module("timeline").draw({"bytes": 1, "seconds": 1.0, "events": EVENTS}, tmp_path / "timeline.png")
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
