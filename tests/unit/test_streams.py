@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from instanttensor import _loading
+from instanttensor._catalogue import Kind
 from instanttensor._frameworks import Torch
 
 COUNT = 100
@@ -31,9 +33,9 @@ class Told(Torch):
         export.address.clear()
         return self._torch.zeros(COUNT * ELEMENTS, dtype=self._torch.uint8)
 
-    def own(self, views: list[Any]) -> list[Any]:
-        self.done.append(("copy", self.now, len(views)))
-        return super().own(views)
+    def copies(self, base: Any, runs: Sequence[Any]) -> list[Any]:
+        self.done.append(("copy", self.now, sum(len(run.names) for run in runs)))
+        return super().copies(base, runs)
 
     def keep_for_current(self, array: Any) -> None:
         self.done.append(("keep", self.now))
@@ -44,7 +46,8 @@ class Load:
 
     tensor_counts = (COUNT,)
     slab_bytes = (COUNT * ELEMENTS,)
-    offsets = tuple(range(0, COUNT * ELEMENTS, ELEMENTS))
+    offsets = list(range(0, COUNT * ELEMENTS, ELEMENTS))
+    java = "open"
 
     def __init__(self, done: list[Any]) -> None:
         self.done = done
@@ -61,9 +64,8 @@ class Load:
 
 class Columns:
     names = [f"t{number}" for number in range(COUNT)]
-    dtypes = ["U8"] * COUNT
-    shapes = [(ELEMENTS,)] * COUNT
-    sizes = [ELEMENTS] * COUNT
+    kinds = (Kind("U8", (ELEMENTS,), ELEMENTS),)
+    kind_numbers = (0,) * COUNT
 
 
 def loading(done: list[Any], framework: Told, *, copy: bool) -> Any:

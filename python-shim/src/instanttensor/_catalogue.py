@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import _dtypes
 from ._errors import SafetensorError
@@ -15,24 +16,56 @@ if TYPE_CHECKING:
 
 _WORD = 8
 _HEADER_WORDS = 4
-_COLUMNS = 4
+_COLUMNS = 2
 _UNSIGNED = (1 << 64) - 1
 
 
+class Kind(NamedTuple):
+    """What many tensors have in common.
+
+    Attributes
+    ----------
+    dtype : str
+        As the format names it.
+    shape : tuple of int
+        In elements, as in the file.
+    size : int
+        In bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+
+
+class Run(NamedTuple):
+    """Tensors of one kind that lie side by side in a slab.
+
+    Attributes
+    ----------
+    names : sequence of str
+    kind : Kind
+    offset : int
+        Of the first, in bytes, a multiple of the element's size.
+    """
+
+    names: Sequence[str]
+    kind: Kind
+    offset: int
+
+
 class Catalogue:
-    """Names, dtypes, shapes and sizes, in the checkpoint's order: file, offset, name.
+    """Names and kinds of tensors, in the checkpoint's order: file, offset, name.
 
     Attributes
     ----------
     names : list of str
         A name stands twice where two files hold it.
-    dtypes : list of str
-        As the format names them.
-    shapes : list of tuple of int
-        In elements, as in the file.
-    sizes : list of int
-        In bytes.
-    selected : list of int
+    kinds : list of Kind
+        The different ones.
+    kind_numbers : list of int
+        The kind of each tensor, as an index into `kinds`.
+    selected : sequence of int
         Indexes of the tensors that the filter selects.
     """
 
@@ -41,26 +74,41 @@ class Catalogue:
         java.forgetCatalogue()
         self.duplicates = frozenset(java.duplicates())
         everything = range(len(self.names))
-        self.selected = [i for i in everything if matches(self.names[i])] if matches else list(everything)
+        self.selected: Sequence[int] = (
+            [i for i in everything if matches(self.names[i])] if matches else everything
+        )
         self._index: dict[str, int] | None = None
 
     def _decode(self, block: bytes) -> None:
         # The layout is that of the engine's CatalogueBlock.
         view = memoryview(block)
-        tensors, shapes, dims, name_bytes = view[: _HEADER_WORDS * _WORD].cast("q")
-        end = (_HEADER_WORDS + _COLUMNS * tensors + shapes + dims) * _WORD
+        tensors, kinds, dims, name_bytes = view[: _HEADER_WORDS * _WORD].cast("q")
+        end = (_HEADER_WORDS + _COLUMNS * tensors + 3 * kinds + dims) * _WORD
         words = view[_HEADER_WORDS * _WORD : end].cast("q").tolist()
-        ordinals, sizes, shape_numbers, lengths = (words[i * tensors : (i + 1) * tensors] for i in range(_COLUMNS))
-        ranks = words[_COLUMNS * tensors : _COLUMNS * tensors + shapes]
+        self.kind_numbers: list[int] = words[:tensors]
+        lengths = words[tensors : 2 * tensors]
+        ordinals, sizes, ranks = (words[2 * tensors + i * kinds : 2 * tensors + (i + 1) * kinds] for i in range(3))
         # Beside a zero, a dimension can be 2**63 and more.
-        flat = [dim & _UNSIGNED for dim in words[_COLUMNS * tensors + shapes :]]
+        flat = [dim & _UNSIGNED for dim in words[2 * tensors + 3 * kinds :]]
+        shapes = [tuple(flat[stop - n : stop]) for stop, n in zip(accumulate(ranks), ranks)]
+        self.kinds = list(map(Kind, map(_dtypes.NAMES.__getitem__, ordinals), shapes, sizes))
         text = block[end : end + name_bytes].decode()
-        different = [tuple(flat[stop - n : stop]) for stop, n in zip(accumulate(ranks), ranks, strict=True)]
-        stops = accumulate(lengths)
-        self.names: list[str] = [text[stop - n : stop] for stop, n in zip(stops, lengths, strict=True)]
-        self.shapes: list[tuple[int, ...]] = list(map(different.__getitem__, shape_numbers))
-        self.sizes: list[int] = sizes
-        self.dtypes: list[str] = list(map(_dtypes.NAMES.__getitem__, ordinals))
+        self.names: list[str] = [text[stop - n : stop] for stop, n in zip(accumulate(lengths), lengths)]
+
+    @cached_property
+    def dtypes(self) -> list[str]:
+        """Of each tensor, as the format names it."""
+        return [self.kinds[number].dtype for number in self.kind_numbers]
+
+    @cached_property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of each tensor, in elements, as in the file."""
+        return [self.kinds[number].shape for number in self.kind_numbers]
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Of each tensor, in bytes."""
+        return [self.kinds[number].size for number in self.kind_numbers]
 
     def find(self, name: str) -> int:
         """The index of a selected tensor.

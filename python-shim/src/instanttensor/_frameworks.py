@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import islice, starmap
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _dtypes
@@ -12,6 +13,8 @@ from ._capsule import Export, Exporter
 
 if TYPE_CHECKING:
     import torch
+
+    from ._catalogue import Kind, Run
 
 _MAX_ORDINAL = 127
 TORCH_NAMES = ("pt", "torch", "pytorch")
@@ -47,15 +50,21 @@ class Framework(Protocol):
     def wrap(self, export: Export) -> Any:
         """The bytes of an exported slab, as a flat array of uint8 that owns it."""
 
-    def views(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int, count: int) -> Sequence[Any]:
-        """Tensors of one shape that lie side by side in a slab, the first at `offset` in bytes, a multiple
-        of the element's size. `base` is from `typed`."""
+    def check(self, kind: Kind) -> None:
+        """Raises UnsupportedDtypeError where there can be no such tensor."""
+
+    def views(self, base: Any, runs: Sequence[Run]) -> Iterable[Any]:
+        """Tensors that lie in a slab, some of them made as they are asked for. `base` is from `wrap`, no
+        tensor is empty, and each kind has been checked."""
+
+    def copies(self, base: Any, runs: Sequence[Run]) -> list[Any]:
+        """Copies of such tensors, with storage of their own, of exactly their size."""
+
+    def own(self, view: Any) -> Any:
+        """A copy of one."""
 
     def as_torch(self, base: Any) -> torch.Tensor:
         """The same bytes for torch's collectives to write to."""
-
-    def typed(self, base: Any, dtype: str) -> Any:
-        """All of a slab as another type, for `views`."""
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         """A new, uninitialised tensor with storage of exactly its size."""
@@ -63,16 +72,15 @@ class Framework(Protocol):
     def address(self, array: Any) -> int:
         """Of its first byte."""
 
-    def own(self, views: list[Any]) -> list[Any]:
-        """Copies with storage of their own, of exactly their size."""
-
     def dtype(self, name: str) -> Any:
         """The library's name for an element type; ValueError where it has none."""
 
 
-def strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Of a contiguous tensor, in elements."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+def _geometry(kind: Kind) -> tuple[torch.dtype, tuple[int, ...], tuple[int, ...], int]:
+    """Element type, shape, strides and length of a tensor, the latter two in elements, as torch sees it."""
+    shape = _dtypes.view_shape(kind.dtype, kind.shape)
+    strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return _dtypes.torch_dtype(kind.dtype), shape, strides, math.prod(shape)
 
 
 class Torch:
@@ -89,8 +97,8 @@ class Torch:
         self._float4 = getattr(torch, "float4_e2m1fn_x2", None)
         # Element types that torch's kernel for several copies at once takes, and copies bit by bit.
         self._bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-        # A checkpoint has few different shapes, and asks for each of them thousands of times.
-        self._strides = lru_cache(maxsize=4096)(strides)
+        # A checkpoint has few kinds of tensors, and asks for each of them thousands of times.
+        self._geometry = lru_cache(maxsize=4096)(_geometry)
         if self.ordinal < 0:
             self.stream = _no_stream
         else:
@@ -117,18 +125,60 @@ class Torch:
         found: torch.Tensor = base
         return found
 
-    def typed(self, base: Any, dtype: str) -> Any:
-        return base.view(_dtypes.torch_dtype(dtype))
+    def check(self, kind: Kind) -> None:
+        self._geometry(kind)
 
-    def views(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int, count: int) -> Sequence[Any]:
-        shape = _dtypes.view_shape(dtype, shape)
-        start = offset // base.itemsize
-        if count == 1:
-            return (self._torch.as_strided(base, shape, self._strides(shape), start),)
-        # One call into torch for all of them: a fifth of the time of one for each.
-        all_shape = (count, *shape)
-        together: Sequence[Any] = self._torch.as_strided(base, all_shape, self._strides(all_shape), start).unbind(0)
-        return together
+    def views(self, base: Any, runs: Sequence[Run]) -> Iterable[Any]:
+        return self._views(base, runs)
+
+    def _views(
+        self, base: Any, runs: Sequence[Run], bits: torch.dtype | None = None
+    ) -> Iterable[torch.Tensor]:
+        """The same; where a type is given, of that, which has the size of theirs."""
+        typed: dict[torch.dtype, torch.Tensor] = {}
+        arguments: list[tuple[torch.Tensor, tuple[int, ...], tuple[int, ...], int]] = []
+        for names, kind, offset in runs:
+            element, shape, strides, step = self._geometry(kind)
+            whole = typed.get(element)
+            if whole is None:
+                whole = typed[element] = base.view(bits or element)
+            start = offset // element.itemsize
+            if len(runs) == 1 and len(names) > 1:
+                # One call into torch for all of them: a third of the time of one for each.
+                return self._torch.as_strided(whole, (len(names), *shape), (step, *strides), start).unbind(0)
+            for _ in names:
+                arguments.append((whole, shape, strides, start))
+                start += step
+        return starmap(self._torch.as_strided, arguments)
+
+    def copies(self, base: Any, runs: Sequence[Run]) -> list[Any]:
+        if self.ordinal < 0:
+            return [self.own(view) for run in runs for view in self._views(base, [run])]
+        # As integers: as floats it would change the bits of NaNs.
+        copies: dict[int, Iterator[torch.Tensor]] = {}
+        for itemsize, bits in self._bits.items():
+            alike = [run for run in runs if self._geometry(run.kind)[0].itemsize == itemsize]
+            copies[itemsize] = iter(self._copied([view for run in alike for view in self._views(base, [run], bits)]))
+        typed: list[torch.Tensor] = []
+        for run in runs:
+            element = self._geometry(run.kind)[0]
+            found = islice(copies[element.itemsize], len(run.names))
+            typed.extend(found if element is self._bits[element.itemsize] else [copy.view(element) for copy in found])
+        return typed
+
+    def _copied(self, views: list[torch.Tensor]) -> list[torch.Tensor]:
+        if len(views) < 2:
+            return [view.clone() for view in views]
+        # One kernel for all of them. Launched one by one, copies of small tensors take longer than
+        # their bytes take to arrive.
+        copies = [self._torch.empty_like(view) for view in views]
+        self._torch._foreach_copy_(copies, views)
+        return copies
+
+    def own(self, view: Any) -> Any:
+        if view.dtype is self._float4:
+            return view.view(self._torch.uint8).clone().view(self._float4)
+        return view.clone()
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         shape = _dtypes.view_shape(dtype, shape)
@@ -139,24 +189,6 @@ class Torch:
 
     def address(self, array: Any) -> int:
         return int(array.data_ptr())
-
-    def own(self, views: list[Any]) -> list[Any]:
-        if any(view.dtype is self._float4 for view in views):
-            return [self._clone(view) for view in views]
-        bits = self._bits.get(views[0].itemsize)
-        alike = all(view.itemsize == views[0].itemsize for view in views)
-        if self.ordinal < 0 or len(views) == 1 or bits is None or not alike:
-            return [view.clone() for view in views]
-        # One kernel for all of them. Launched one by one, copies of small tensors take longer than
-        # their bytes take to arrive. As integers: as floats it would change the bits of NaNs.
-        copies = [self._torch.empty_like(view) for view in views]
-        self._torch._foreach_copy_([copy.view(bits) for copy in copies], [view.view(bits) for view in views])
-        return copies
-
-    def _clone(self, view: Any) -> Any:
-        if view.dtype is self._float4:
-            return view.view(self._torch.uint8).clone().view(self._float4)
-        return view.clone()
 
     def dtype(self, name: str) -> Any:
         return _dtypes.torch_dtype(name)
@@ -204,18 +236,18 @@ class Numpy:
 
         return torch.from_numpy(base)
 
-    def typed(self, base: Any, dtype: str) -> Any:
-        # The type is checked here, so that a missing one is told before any view is made.
-        _dtypes.numpy_dtype(dtype)
-        return base
+    def check(self, kind: Kind) -> None:
+        _dtypes.numpy_dtype(kind.dtype)
 
-    def views(self, base: Any, dtype: str, shape: tuple[int, ...], offset: int, count: int) -> Sequence[Any]:
-        element = _dtypes.numpy_dtype(dtype)
-        size = count * math.prod(shape) * element.itemsize
-        return list(base[offset : offset + size].view(element).reshape(count, *shape)) if shape else [
-            base[at : at + element.itemsize].view(element).reshape(())
-            for at in range(offset, offset + size, element.itemsize)
-        ]
+    def views(self, base: Any, runs: Sequence[Run]) -> Iterable[Any]:
+        for names, (dtype, shape, size), offset in runs:
+            element = _dtypes.numpy_dtype(dtype)
+            stop = offset + size * len(names)
+            if shape:
+                yield from base[offset:stop].view(element).reshape(len(names), *shape)
+            else:
+                for at in range(offset, stop, size):
+                    yield base[at : at + size].view(element).reshape(())
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         return self._numpy.empty(shape, dtype=_dtypes.numpy_dtype(dtype))
@@ -223,8 +255,11 @@ class Numpy:
     def address(self, array: Any) -> int:
         return int(array.ctypes.data)
 
-    def own(self, views: list[Any]) -> list[Any]:
-        return [view.copy() for view in views]
+    def copies(self, base: Any, runs: Sequence[Run]) -> list[Any]:
+        return [view.copy() for view in self.views(base, runs)]
+
+    def own(self, view: Any) -> Any:
+        return view.copy()
 
     def dtype(self, name: str) -> Any:
         return _dtypes.numpy_dtype(name)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice, repeat
 from typing import TYPE_CHECKING, Any
 
 from . import _bridge
 from ._bridge import JavaOwner, call, keep
 from ._capsule import Export
-from ._errors import SafetensorError, about
+from ._catalogue import Run
+from ._errors import SafetensorError, UnsupportedDtypeError, about
 
 if TYPE_CHECKING:
     from ._catalogue import Catalogue
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 # caller at most, in tensors and in bytes.
 _GROUP_TENSORS = 64
 _GROUP_BYTES = 64 << 20
+# From so many tensors on, making all of them at once is less work than one by one.
+_LONG_RUN = 4
+# Of short runs, so many are prepared before the first tensor of them is seen.
+_STRETCH_RUNS = 1024
 
 
 class SlabLoad(JavaOwner):
@@ -31,14 +36,12 @@ class SlabLoad(JavaOwner):
     def __init__(self, java: JavaLoad) -> None:
         super().__init__(java)
         # The layout is that of the engine's PythonLoad.
-        int64 = ctypes.c_int64
         address = java.layoutAddress()
-        slabs = int64.from_address(address).value
-        numbers = list((int64 * (3 * slabs)).from_address(address + 8))
-        self.tensor_counts: list[int] = numbers[0::3]
-        self.slab_bytes: list[int] = numbers[1::3]
-        tensors = sum(self.tensor_counts)
-        self.offsets: list[int] = list((int64 * tensors).from_address(address + 8 * (1 + 3 * slabs)))
+        (slabs,) = _words(address, 1)
+        numbers = _words(address + 8, 3 * slabs)
+        self.tensor_counts = numbers[0::3]
+        self.slab_bytes = numbers[1::3]
+        self.offsets = _words(address + 8 * (1 + 3 * slabs), sum(self.tensor_counts))
 
     def alive(self) -> JavaLoad:
         """The Java load.
@@ -69,6 +72,11 @@ class SlabLoad(JavaOwner):
         if polled[0] <= _bridge.EMPTY:
             polled.clear()
         waiting(java.stagedBytes())
+
+
+def _words(address: int, count: int) -> list[int]:
+    """64-bit numbers of the engine's. A list of a ctypes array would be the same, at twenty times the cost."""
+    return memoryview(ctypes.string_at(address, 8 * count)).cast("q").tolist()
 
 
 def start(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> SlabLoad:
@@ -127,31 +135,42 @@ def tensors(
     group : Group or None
         Ranks that read a part of each slab.
     """
-    order = iter(zip(selected, load.offsets))
+    stop = 0
     for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
-        entries = list(islice(order, count))
-        stream = framework.stream()
+        first, stop = stop, stop + count
+        current, stream = framework.stream, framework.stream()
         base = _next_base(load, slab_bytes, stream, framework, group, waiting)
         owned = copy and not (count == 1 and slab_bytes > cap_bytes)
-        views = _views(framework, base, catalogue, entries)
-        # The generator below holds the views; here nothing may, or the slab would not come back
-        # before the next one is asked for.
+        runs = _runs(catalogue, selected[first:stop], load.offsets[first:stop])
+        batches = (_copies if owned else _views)(framework, base, runs)
+        # The generator below holds the slab; here nothing may, or it would not come back before the next
+        # one is asked for.
         del base
-        source = _owned(framework, views, catalogue) if owned else views
         while True:
-            # Before anything is queued for the next one: copies go to the stream that is current.
-            now = framework.stream()
-            if now != stream:
-                call(load.alive().alsoOn, now)
-                framework.follow(stream)
-                stream = now
-            found = next(source, None)
-            if found is None:
+            # Before anything is queued for the next ones: copies go to the stream that is current.
+            made_on = stream = _followed(load, framework, stream)
+            batch = next(batches, None)
+            if batch is None:
                 break
-            load.alive()
-            yield catalogue.names[found[0]], found[1]
-            del found
-        del views, source
+            for name, tensor in batch:
+                if current() != stream:
+                    stream = _followed(load, framework, stream)
+                if owned and stream != made_on:
+                    framework.keep_for_current(tensor)
+                if load.java is None:
+                    load.alive()
+                yield name, tensor
+            del batch, tensor
+        del batches
+
+
+def _followed(load: SlabLoad, framework: Framework, stream: int) -> int:
+    """The current stream; where it is not the one that it was, it waits for that, and the slab for it."""
+    now = framework.stream()
+    if now != stream:
+        call(load.alive().alsoOn, now)
+        framework.follow(stream)
+    return now
 
 
 def _next_base(
@@ -181,67 +200,109 @@ def _next_base(
     return base
 
 
-def _views(
-    framework: Framework, base: Any, catalogue: Catalogue, entries: list[tuple[int, int]]
-) -> Iterator[tuple[int, Any]]:
-    """Indexes and tensors that lie in one slab, without a copy."""
-    typed: dict[str, Any] = {}
-    position = 0
-    while position < len(entries):
-        index, offset = entries[position]
-        dtype, shape = catalogue.dtypes[index], catalogue.shapes[index]
-        count = 1
-        with about(catalogue.names[index]):
-            if catalogue.sizes[index] == 0:
-                alike: Sequence[Any] = (framework.empty(dtype, shape),)
-            else:
-                if dtype not in typed:
-                    typed[dtype] = framework.typed(base, dtype)
-                count = _equal_neighbours(catalogue, entries, position)
-                alike = framework.views(typed[dtype], dtype, shape, offset, count)
-        for (index, _), tensor in zip(entries[position : position + count], alike):
-            yield index, tensor
-        position += count
+def _runs(catalogue: Catalogue, indexes: Sequence[int], offsets: Sequence[int]) -> Iterator[Run]:
+    """The tensors of a slab, in as few runs as there can be: experts have many neighbours alike."""
+    names = list(map(catalogue.names.__getitem__, indexes))
+    first = 0
+    for number, alike in groupby(map(catalogue.kind_numbers.__getitem__, indexes)):
+        kind = catalogue.kinds[number]
+        stop = first + len(list(alike))
+        while first < stop:
+            count = _side_by_side(offsets[first:stop], kind.size)
+            yield Run(names[first : first + count], kind, offsets[first])
+            first += count
 
 
-def _equal_neighbours(catalogue: Catalogue, entries: list[tuple[int, int]], position: int) -> int:
-    """How many tensors from here on have one type and shape and lie side by side: experts, mostly."""
-    dtypes, shapes = catalogue.dtypes, catalogue.shapes
-    first, offset = entries[position]
-    dtype, shape, size = dtypes[first], shapes[first], catalogue.sizes[first]
-    stop = position
-    while stop < len(entries):
-        index, start = entries[stop]
-        if start != offset or shapes[index] != shape or dtypes[index] != dtype:
-            break
-        offset += size
-        stop += 1
-    return stop - position
+def _side_by_side(offsets: Sequence[int], size: int) -> int:
+    """How many of the tensors that start there follow each other without a gap."""
+    if len(offsets) == 1 or size == 0:
+        return len(offsets)
+    expected = range(offsets[0], offsets[0] + size * len(offsets), size)
+    if offsets == list(expected):
+        return len(offsets)
+    return next(i for i, (offset, there) in enumerate(zip(offsets, expected)) if offset != there)
 
 
-def _owned(framework: Framework, views: Iterator[tuple[int, Any]], catalogue: Catalogue) -> Iterator[tuple[int, Any]]:
+def _views(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[Iterable[tuple[str, Any]]]:
+    """Names and tensors that lie in one slab, without a copy."""
+    for stretch in _stretches(framework, runs):
+        names = [name for run in stretch for name in run.names]
+        if stretch[0].kind.size:
+            yield zip(names, framework.views(base, stretch))
+        else:
+            yield zip(names, _empty(framework, stretch[0]))
+
+
+def _stretches(framework: Framework, runs: Iterable[Run]) -> Iterator[list[Run]]:
+    """Long runs by themselves, since all their tensors can be made at once; short ones together."""
+    stretch: list[Run] = []
+    for run in runs:
+        alone = len(run.names) >= _LONG_RUN or run.kind.size == 0
+        try:
+            framework.check(run.kind)
+        except UnsupportedDtypeError as error:
+            # The tensors before it are not to blame.
+            if stretch:
+                yield stretch
+            with about(run.names[0]):
+                raise error
+        if stretch and (alone or len(stretch) == _STRETCH_RUNS):
+            yield stretch
+            stretch = []
+        if alone:
+            yield [run]
+        else:
+            stretch.append(run)
+    if stretch:
+        yield stretch
+
+
+def _empty(framework: Framework, run: Run) -> list[Any]:
+    return [framework.empty(run.kind.dtype, run.kind.shape) for _ in run.names]
+
+
+def _copies(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[Iterable[tuple[str, Any]]]:
     """The same with storage of their own, copied in groups."""
-    sizes = catalogue.sizes
-    while True:
-        indexes: list[int] = []
-        group: list[Any] = []
-        group_bytes = 0
-        for index, view in views:
-            indexes.append(index)
-            group.append(view)
-            group_bytes += sizes[index]
-            if len(group) == _GROUP_TENSORS or group_bytes >= _GROUP_BYTES:
-                break
-        if not group:
-            return
-        copies = framework.own(group)
-        made_on = framework.stream()
-        # Dropped before the caller sees the last copy: the slab goes back as early as it can.
-        group.clear()
-        del view
+    groups = _groups(runs)
+    group = next(groups, None)
+    while group is not None:
+        for run in group:
+            with about(run.names[0]):
+                framework.check(run.kind)
+        owned = iter(framework.copies(base, [run for run in group if run.kind.size]))
+        copies: list[Any] = []
+        for run in group:
+            copies.extend(islice(owned, len(run.names)) if run.kind.size else _empty(framework, run))
+        del owned
+        names = [name for run in group for name in run.names]
+        group = next(groups, None)
+        if group is None:
+            # Before the caller sees the last copies: the slab goes back as early as it can.
+            del base
         # From the end, so that the list lets go of each tensor as it is handed out.
         copies.reverse()
-        for index in indexes:
-            if framework.stream() != made_on:
-                framework.keep_for_current(copies[-1])
-            yield index, copies.pop()
+        yield zip(names, map(copies.pop, repeat(-1)))
+
+
+def _groups(runs: Iterable[Run]) -> Iterator[list[Run]]:
+    """Runs, cut to what is copied at once."""
+    group: list[Run] = []
+    tensors = group_bytes = 0
+    for run in runs:
+        size = run.kind.size
+        first, count = 0, len(run.names)
+        while first < count:
+            room = _GROUP_TENSORS - tensors
+            if size:
+                room = min(room, -(-(_GROUP_BYTES - group_bytes) // size))
+            names = run.names[first : first + room]
+            group.append(Run(names, run.kind, run.offset + first * size))
+            first += len(names)
+            tensors += len(names)
+            group_bytes += size * len(names)
+            if tensors == _GROUP_TENSORS or group_bytes >= _GROUP_BYTES:
+                yield group
+                group = []
+                tensors = group_bytes = 0
+    if group:
+        yield group

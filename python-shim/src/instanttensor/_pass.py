@@ -77,7 +77,12 @@ def _end(checkpoint: Checkpoint, load: _loading.SlabLoad) -> None:
 
 
 def _warn_of_oversize(catalogue: Catalogue, cap: int) -> None:
-    large = [index for index in catalogue.selected if catalogue.sizes[index] > cap]
+    # Nearly always no kind is, and nobody has to look at every tensor before the first.
+    if any(kind.size > cap for kind in catalogue.kinds):
+        _warn_of(catalogue, [index for index in catalogue.selected if catalogue.sizes[index] > cap], cap)
+
+
+def _warn_of(catalogue: Catalogue, large: list[int], cap: int) -> None:
     if large:
         names = [f"{catalogue.names[index]!r} ({catalogue.sizes[index]:,} bytes)" for index in large[:_NAMED]]
         if len(large) > _NAMED:
@@ -85,5 +90,5 @@ def _warn_of_oversize(catalogue: Catalogue, cap: int) -> None:
         warnings.warn(
             f"larger than buffer_size ({cap:,} bytes), so each gets storage of its own: {', '.join(names)}",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -24,7 +24,7 @@ class TensorSlice:
     read_all : callable
         ``() -> array``.
     own : callable
-        From a list of views to copies with storage of their own.
+        From a view to a copy with storage of its own.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TensorSlice:
         shape: tuple[int, ...],
         read_rows: Callable[[int, int], Any],
         read_all: Callable[[], Any],
-        own: Callable[[list[Any]], list[Any]],
+        own: Callable[[Any], Any],
     ) -> None:
         self._name = name
         self._dtype = dtype
@@ -87,7 +87,7 @@ class TensorSlice:
         whole_rows = all(s == slice(0, n, 1) for s, n in zip(selections[1:], self._shape[1:]))
         if whole_rows and (isinstance(first, int) or first.step == 1):
             return part
-        return self._own([part])[0]
+        return self._own(part)
 
     def _read_needed(self, selection: int | slice) -> tuple[int | slice, Any]:
         """The rows between a selection's ends, and the selection among these."""
@@ -107,7 +107,7 @@ class TensorSlice:
             )
         first, rows = self._read_needed(selections[0])
         within = (first, *selections[1:-1])
-        return self._own([rows[within]])[0]
+        return self._own(rows[within])
 
     def _expand(self, index: Any) -> list[Any]:
         indexes = list(index) if isinstance(index, tuple) else [index]

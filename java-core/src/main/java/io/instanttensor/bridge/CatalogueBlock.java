@@ -1,34 +1,43 @@
 package io.instanttensor.bridge;
 
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import io.instanttensor.header.Catalogue;
+import io.instanttensor.header.DType;
 import io.instanttensor.header.Shape;
 import io.instanttensor.header.TensorEntry;
 import java.io.ByteArrayOutputStream;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.stream.IntStream;
 
 /// A catalogue as one block of memory, so that 91,000 tensors cross in milliseconds. A checkpoint has few
-/// different shapes, so each crosses once.
+/// kinds of tensors (an element type and a shape), so each crosses once.
 ///
 /// ```
-/// int64 tensors, shapes, dims, name bytes
-/// int64 dtype[tensors]         ordinal of DType
-/// int64 bytes[tensors]
-/// int64 shape[tensors]         index of its shape
+/// int64 tensors, kinds, dims, name bytes
+/// int64 kind[tensors]          index of its kind
 /// int64 nameLength[tensors]    in code points
-/// int64 rank[shapes]
-/// int64 dim[dims]              of all shapes, one after the other
+/// int64 dtype[kinds]           ordinal of DType
+/// int64 bytes[kinds]
+/// int64 rank[kinds]
+/// int64 dim[dims]              of all kinds, one after the other
 /// uint8 names[name bytes]      of all tensors, likewise, UTF-8
 /// ```
 final class CatalogueBlock {
-    private static final int HEADER_WORDS = 4;
-    private static final int COLUMNS = 4;
+    private static final int COLUMNS = 2;
+    /// Of a usual name.
+    private static final int NAME_BYTES = 64;
+
+    /// The bytes follow from the others.
+    private record Kind(DType dtype, Shape shape, long bytes) {}
 
     private final Arena arena = Arena.ofShared();
     private final long address;
@@ -36,42 +45,41 @@ final class CatalogueBlock {
     private boolean freed;
 
     private CatalogueBlock(List<Catalogue.Located> tensors) {
-        ByteArrayOutputStream names = new ByteArrayOutputStream();
-        Map<Shape, Integer> shapes = new LinkedHashMap<>();
-        long dims = 0;
-        for (Catalogue.Located located : tensors) {
-            names.writeBytes(located.entry().name().getBytes(StandardCharsets.UTF_8));
-            Shape shape = located.entry().shape();
-            if (shapes.putIfAbsent(shape, shapes.size()) == null) {
-                dims += shape.rank();
-            }
-        }
-        long count = tensors.size();
-        long words = HEADER_WORDS + COLUMNS * count + shapes.size() + dims;
-        this.bytes = words * JAVA_LONG.byteSize() + names.size();
-        MemorySegment block = arena.allocate(bytes, JAVA_LONG.byteAlignment());
-        block.setAtIndex(JAVA_LONG, 0, count);
-        block.setAtIndex(JAVA_LONG, 1, shapes.size());
-        block.setAtIndex(JAVA_LONG, 2, dims);
-        block.setAtIndex(JAVA_LONG, 3, names.size());
+        int count = tensors.size();
+        // On the heap first: every access to memory outside is a call.
+        long[] columns = new long[Math.multiplyExact(COLUMNS, count)];
+        Map<Kind, Integer> numbers = new LinkedHashMap<>();
+        ByteArrayOutputStream names = new ByteArrayOutputStream(Math.multiplyExact(NAME_BYTES, count));
+        Kind kind = null;
+        int number = -1;
         for (int i = 0; i < count; i++) {
             TensorEntry entry = tensors.get(i).entry();
-            long at = HEADER_WORDS + i;
-            block.setAtIndex(JAVA_LONG, at, entry.dtype().ordinal());
-            block.setAtIndex(JAVA_LONG, at + count, entry.bytes());
-            block.setAtIndex(JAVA_LONG, at + 2 * count, shapes.get(entry.shape()));
-            block.setAtIndex(JAVA_LONG, at + 3 * count, entry.name().codePointCount(0, entry.name().length()));
-        }
-        long rankAt = HEADER_WORDS + COLUMNS * count;
-        long dimAt = rankAt + shapes.size();
-        for (Shape shape : shapes.keySet()) {
-            block.setAtIndex(JAVA_LONG, rankAt++, shape.rank());
-            for (int axis = 0; axis < shape.rank(); axis++) {
-                block.setAtIndex(JAVA_LONG, dimAt++, shape.dim(axis));
+            if (kind == null || kind.shape != entry.shape() || kind.dtype != entry.dtype()) {
+                kind = new Kind(entry.dtype(), entry.shape(), entry.bytes());
+                number = numbers.computeIfAbsent(kind, next -> numbers.size());
             }
+            columns[i] = number;
+            columns[i + count] = entry.name().codePointCount(0, entry.name().length());
+            names.writeBytes(entry.name().getBytes(StandardCharsets.UTF_8));
         }
-        MemorySegment.copy(MemorySegment.ofArray(names.toByteArray()), 0, block, words * JAVA_LONG.byteSize(),
-                names.size());
+        Set<Kind> kinds = numbers.keySet();
+        long[] dtypes = kinds.stream().mapToLong(each -> each.dtype.ordinal()).toArray();
+        long[] sizes = kinds.stream().mapToLong(each -> each.bytes).toArray();
+        long[] ranks = kinds.stream().mapToLong(each -> each.shape.rank()).toArray();
+        long[] dims = kinds.stream()
+                .flatMapToLong(each -> IntStream.range(0, each.shape.rank()).mapToLong(each.shape::dim))
+                .toArray();
+        long[] header = {count, kinds.size(), dims.length, names.size()};
+        long[][] parts = {header, columns, dtypes, sizes, ranks, dims};
+        long words = Arrays.stream(parts).mapToLong(part -> part.length).sum();
+        this.bytes = words * JAVA_LONG.byteSize() + names.size();
+        MemorySegment block = arena.allocate(bytes, JAVA_LONG.byteAlignment());
+        long at = 0;
+        for (long[] part : parts) {
+            MemorySegment.copy(part, 0, block, JAVA_LONG, at, part.length);
+            at += part.length * JAVA_LONG.byteSize();
+        }
+        MemorySegment.copy(names.toByteArray(), 0, block, JAVA_BYTE, at, names.size());
         this.address = block.address();
     }
 

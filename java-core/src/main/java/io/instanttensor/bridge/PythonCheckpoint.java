@@ -5,6 +5,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import io.instanttensor.Checkpoint;
 import io.instanttensor.LoadOutlook;
+import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.SafetensorsHeader;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.FileAccess;
@@ -25,9 +26,11 @@ public final class PythonCheckpoint {
 
     PythonCheckpoint(Checkpoint checkpoint) {
         this.checkpoint = checkpoint;
-        this.totalBytes = checkpoint.catalogue().tensors().stream()
-                .mapToLong(located -> located.entry().bytes())
-                .sum();
+        long sum = 0;
+        for (Catalogue.Located located : checkpoint.catalogue().tensors()) {
+            sum += located.entry().bytes();
+        }
+        this.totalBytes = sum;
     }
 
     public synchronized long catalogueAddress() {

@@ -9,7 +9,6 @@ import io.instanttensor.plan.Placement;
 import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.slab.Slab;
 import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
 import java.util.List;
 
 /// A load as Python sees it.
@@ -42,21 +41,22 @@ public final class PythonLoad {
     /// Slab by slab: how many tensors it holds, its bytes, the bytes it takes in memory; then, tensor by
     /// tensor, its offset in its slab. All 64-bit.
     private long writeLayout(List<SlabLayout> slabs) {
-        long tensors = slabs.stream().mapToLong(slab -> slab.placements().size()).sum();
-        MemorySegment block = arena.allocate((1 + 3L * slabs.size() + tensors) * JAVA_LONG.byteSize(), 8);
-        long at = 0;
-        block.setAtIndex(JAVA_LONG, at++, slabs.size());
+        int tensors = slabs.stream().mapToInt(slab -> slab.placements().size()).sum();
+        // On the heap first: every access to memory outside is a call.
+        long[] words = new long[1 + 3 * slabs.size() + tensors];
+        int at = 0;
+        words[at++] = slabs.size();
         for (SlabLayout slab : slabs) {
-            block.setAtIndex(JAVA_LONG, at++, slab.placements().size());
-            block.setAtIndex(JAVA_LONG, at++, slab.bytes());
-            block.setAtIndex(JAVA_LONG, at++, slab.allocationBytes());
+            words[at++] = slab.placements().size();
+            words[at++] = slab.bytes();
+            words[at++] = slab.allocationBytes();
         }
         for (SlabLayout slab : slabs) {
             for (Placement placement : slab.placements()) {
-                block.setAtIndex(JAVA_LONG, at++, placement.slabOffset());
+                words[at++] = placement.slabOffset();
             }
         }
-        return block.address();
+        return arena.allocateFrom(JAVA_LONG, words).address();
     }
 
     public long layoutAddress() {

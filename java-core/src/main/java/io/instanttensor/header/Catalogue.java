@@ -2,9 +2,12 @@ package io.instanttensor.header;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.stream.Collectors;
 
 /// All tensors of a checkpoint in their one order: by file, then offset, then name.
 ///
@@ -24,32 +27,44 @@ public record Catalogue(List<SafetensorsHeader> headers, List<Located> tensors, 
     /// @throws MisplacedTensorException where the index says that a file holds a tensor, and it does not
     public static Catalogue of(List<SafetensorsHeader> headers, Map<String, Path> owners)
             throws MisplacedTensorException {
-        List<Located> tensors = new ArrayList<>();
-        Map<String, Path> firstHome = new LinkedHashMap<>();
-        Map<String, List<Path>> duplicates = new LinkedHashMap<>();
+        List<Located> tensors = new ArrayList<>(headers.stream().mapToInt(header -> header.tensors().size()).sum());
         int owned = 0;
         for (int file = 0; file < headers.size(); file++) {
             Path path = headers.get(file).file();
             for (TensorEntry entry : headers.get(file).tensors()) {
-                Path owner = owners.get(entry.name());
+                Path owner = owners.isEmpty() ? null : owners.get(entry.name());
                 if (owner != null && !owner.equals(path)) {
                     continue;
                 }
                 owned += owner == null ? 0 : 1;
                 tensors.add(new Located(file, entry));
-                Path before = firstHome.putIfAbsent(entry.name(), path);
-                if (before != null) {
-                    duplicates.computeIfAbsent(entry.name(), name -> new ArrayList<>(List.of(before))).add(path);
-                }
             }
         }
         if (owned < owners.size()) {
-            for (Map.Entry<String, Path> owner : owners.entrySet()) {
-                if (!owner.getValue().equals(firstHome.get(owner.getKey()))) {
-                    throw new MisplacedTensorException(owner.getKey(), owner.getValue());
-                }
+            throw misplaced(tensors, owners);
+        }
+        return new Catalogue(List.copyOf(headers), tensors, duplicates(headers, tensors));
+    }
+
+    private static MisplacedTensorException misplaced(List<Located> tensors, Map<String, Path> owners) {
+        Set<String> found = tensors.stream().map(located -> located.entry().name()).collect(Collectors.toSet());
+        return owners.entrySet().stream()
+                .filter(owner -> !found.contains(owner.getKey()))
+                .findFirst()
+                .map(owner -> new MisplacedTensorException(owner.getKey(), owner.getValue()))
+                .orElseThrow();
+    }
+
+    private static Map<String, List<Path>> duplicates(List<SafetensorsHeader> headers, List<Located> tensors) {
+        Map<String, List<Path>> duplicates = new LinkedHashMap<>();
+        // Within one file a name stands once.
+        if (headers.size() > 1) {
+            for (int[] same : SameNames.of(tensors.size(), index -> tensors.get(index).entry().name())) {
+                duplicates.put(tensors.get(same[0]).entry().name(), Arrays.stream(same)
+                        .mapToObj(index -> headers.get(tensors.get(index).file()).file())
+                        .toList());
             }
         }
-        return new Catalogue(List.copyOf(headers), tensors, duplicates);
+        return duplicates;
     }
 }

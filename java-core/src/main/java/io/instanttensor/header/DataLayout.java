@@ -9,6 +9,7 @@ import static io.instanttensor.header.HeaderFault.VALIDATION_OVERFLOW;
 import io.instanttensor.file.CodePointOrder;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.Comparator;
 import java.util.List;
 
@@ -33,8 +34,13 @@ record DataLayout(Path file, long fileBytes, long dataOffset) {
 
     /// @return by (offset, name)
     List<TensorEntry> check(List<ParsedHeader.Tensor> parsed) throws MalformedHeaderException {
-        List<ParsedHeader.Tensor> tensors = new ArrayList<>(parsed);
-        tensors.sort(AS_CHECKED);
+        List<ParsedHeader.Tensor> tensors = parsed;
+        // As most writers put them down; then either order is this one.
+        boolean rising = startsRise(parsed);
+        if (!rising) {
+            tensors = new ArrayList<>(parsed);
+            tensors.sort(AS_CHECKED);
+        }
         long dataBytes = 0;
         for (ParsedHeader.Tensor tensor : tensors) {
             requireAdjacent(tensor, dataBytes);
@@ -47,8 +53,19 @@ record DataLayout(Path file, long fileBytes, long dataOffset) {
         for (ParsedHeader.Tensor t : tensors) {
             entries.add(new TensorEntry(t.name(), t.dtype(), t.shape(), dataOffset + t.start(), t.end() - t.start()));
         }
-        entries.sort(AS_HANDED_OUT);
-        return List.copyOf(entries);
+        if (!rising) {
+            entries.sort(AS_HANDED_OUT);
+        }
+        return Collections.unmodifiableList(entries);
+    }
+
+    private static boolean startsRise(List<ParsedHeader.Tensor> tensors) {
+        for (int i = 1; i < tensors.size(); i++) {
+            if (Long.compareUnsigned(tensors.get(i - 1).start(), tensors.get(i).start()) >= 0) {
+                return false;
+            }
+        }
+        return true;
     }
 
     private void requireAdjacent(ParsedHeader.Tensor tensor, long expectedStart) throws MalformedHeaderException {

@@ -28,7 +28,7 @@ final class EntryJson {
     private long start;
     private long end;
     private long[] dims = new long[8];
-    private final Shape[] recentShapes = new Shape[64];
+    private final RecentShapes shapes = new RecentShapes();
 
     EntryJson(JsonTokens json) {
         this.json = json;
@@ -145,26 +145,7 @@ final class EntryJson {
             }
             dims[rank++] = json.unsigned(SHAPE);
         }
-        shape = shapeOf(rank);
-    }
-
-    /// A model has many tensors and few shapes.
-    private Shape shapeOf(int rank) {
-        int hash = rank;
-        for (int axis = 0; axis < rank; axis++) {
-            hash = 31 * hash + Long.hashCode(dims[axis]);
-        }
-        int slot = (hash ^ hash >>> 16) & (recentShapes.length - 1);
-        Shape recent = recentShapes[slot];
-        boolean same = recent != null && recent.rank() == rank;
-        for (int axis = 0; same && axis < rank; axis++) {
-            same = recent.dim(axis) == dims[axis];
-        }
-        if (!same) {
-            recent = Shape.of(Arrays.copyOf(dims, rank));
-            recentShapes[slot] = recent;
-        }
-        return recent;
+        shape = shapes.of(dims, rank);
     }
 
     private void readOffsets() throws HeaderJsonException {

@@ -24,7 +24,7 @@ final class HeaderJson {
     /// keeps five bytes for a character while it reads, and the engine's heap is 256 MiB: better a plain
     /// refusal than an OutOfMemoryError that hits whoever allocates next.
     private static final int MAX_TEXT_CHARS = 20_000_000;
-    private static final String METADATA = "__metadata__";
+    static final String METADATA = "__metadata__";
 
     // Canonicalising and interning pay where names repeat. Here nearly every one occurs once, and looking
     // for it in a table costs more than the rest of the parse.

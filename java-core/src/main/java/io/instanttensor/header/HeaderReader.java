@@ -34,9 +34,8 @@ public final class HeaderReader {
     public static SafetensorsHeader read(CheckpointFile file) throws IOException {
         try (Arena arena = Arena.ofConfined()) {
             long headerBytes = readLength(file, arena);
-            MemorySegment bytes = arena.allocate(headerBytes);
-            file.readFully(bytes, LENGTH_BYTES);
-            ParsedHeader parsed = parse(file, new HeaderText(bytes));
+            ParsedHeader usual = parseUsual(file, headerBytes, arena);
+            ParsedHeader parsed = usual != null ? usual : parse(file, headerBytes, arena);
             long dataOffset = LENGTH_BYTES + headerBytes;
             DataLayout layout = new DataLayout(file.path(), file.bytes(), dataOffset);
             return new SafetensorsHeader(
@@ -72,7 +71,18 @@ public final class HeaderReader {
         return text.chars().allMatch(c -> c >= ' ' && c < 0x7f || c == '\n') ? ": it begins with text" : "";
     }
 
-    private static ParsedHeader parse(CheckpointFile file, HeaderText text) throws MalformedHeaderException {
+    private static ParsedHeader parseUsual(CheckpointFile file, long headerBytes, Arena arena) throws FileException {
+        MemorySegment piece = arena.allocate(Math.min(UsualHeader.WINDOW_BYTES, headerBytes));
+        return UsualHeader.parse((index, target, offset, count) -> {
+            file.readFully(piece.asSlice(0, count), LENGTH_BYTES + index);
+            MemorySegment.copy(piece, ValueLayout.JAVA_BYTE, 0, target, offset, count);
+        }, headerBytes);
+    }
+
+    private static ParsedHeader parse(CheckpointFile file, long headerBytes, Arena arena) throws IOException {
+        MemorySegment bytes = arena.allocate(headerBytes);
+        file.readFully(bytes, LENGTH_BYTES);
+        HeaderText text = new HeaderText(bytes);
         long invalid = text.firstInvalidByte();
         if (invalid >= 0) {
             throw fault(INVALID_HEADER, file, String.format("expected UTF-8, found 0x%02x at offset %s",

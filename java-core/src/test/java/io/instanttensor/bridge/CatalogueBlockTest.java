@@ -16,21 +16,22 @@ import org.junit.jupiter.api.Test;
 
 class CatalogueBlockTest {
     @Test
-    void columnsThenShapesThenNames() {
+    void columnsThenKindsThenNames() {
         CatalogueBlock block = CatalogueBlock.of(new Catalogue(List.of(), List.of(
                 new Catalogue.Located(0, new TensorEntry("wé", DType.BF16, Shape.of(2, 3), 100, 12)),
                 new Catalogue.Located(1, new TensorEntry("", DType.U64, Shape.of(), 80, 8)),
                 new Catalogue.Located(1, new TensorEntry("s", DType.F32, Shape.of(2, 3), 112, 24)),
+                new Catalogue.Located(1, new TensorEntry("t", DType.BF16, Shape.of(2, 3), 136, 12)),
                 new Catalogue.Located(1, new TensorEntry("a𝄞", DType.BOOL, Shape.of(7, 0, -1), 88, 0))), Map.of()));
-        byte[] names = "wésa𝄞".getBytes(StandardCharsets.UTF_8);
+        byte[] names = "wésta𝄞".getBytes(StandardCharsets.UTF_8);
         long[] words = {
-            4, 3, 5, names.length,
+            5, 4, 7, names.length,
+            0, 1, 2, 0, 3,
+            2, 0, 1, 1, 2,
             DType.BF16.ordinal(), DType.U64.ordinal(), DType.F32.ordinal(), DType.BOOL.ordinal(),
             12, 8, 24, 0,
-            0, 1, 0, 2,
-            2, 0, 1, 2,
-            2, 0, 3,
-            2, 3, 7, 0, -1
+            2, 0, 2, 3,
+            2, 3, 2, 3, 7, 0, -1
         };
         assertEquals(words.length * 8L + names.length, block.bytes());
         MemorySegment found = MemorySegment.ofAddress(block.address()).reinterpret(block.bytes());
