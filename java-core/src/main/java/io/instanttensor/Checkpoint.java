@@ -8,10 +8,9 @@ import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.CheckpointPaths;
 import io.instanttensor.file.ResolvedPaths;
 import io.instanttensor.header.Catalogue;
-import io.instanttensor.plan.Batch;
-import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
+import io.instanttensor.plan.Placement;
 import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.plan.SlabLayout;
@@ -27,9 +26,9 @@ import io.instanttensor.slab.SlabPool;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
-import java.util.stream.IntStream;
 
 /// One or more safetensors files, open together.
 ///
@@ -160,16 +159,24 @@ public final class Checkpoint implements AutoCloseable {
     }
 
     private int[] allTensors() {
-        return IntStream.range(0, catalogue.tensors().size()).toArray();
+        int[] all = new int[catalogue.tensors().size()];
+        Arrays.setAll(all, tensor -> tensor);
+        return all;
     }
 
     private LoadPlan plan(int[] tensors, SlabBudget budget, LoadOptions options) {
-        List<Wanted> whole = IntStream.of(tensors).mapToObj(tensor -> Wanted.whole(catalogue, tensor)).toList();
+        List<Wanted> whole = new ArrayList<>(tensors.length);
+        for (int tensor : tensors) {
+            whole.add(Wanted.whole(catalogue, tensor));
+        }
         return plan(whole, budget.slabBytes(), options, options.share());
     }
 
     private static LoadPlan plan(List<Wanted> wanted, long slabBytes, LoadOptions options, PlanLimits.Share share) {
-        long wantedBytes = wanted.stream().mapToLong(Wanted::bytes).sum();
+        long wantedBytes = 0;
+        for (Wanted range : wanted) {
+            wantedBytes = Math.addExact(wantedBytes, range.bytes());
+        }
         return LoadPlanner.plan(wanted, new PlanLimits(
                 slabBytes, options.chunkBytes(), BatchSize.of(options, wantedBytes), share));
     }
@@ -217,12 +224,11 @@ public final class Checkpoint implements AutoCloseable {
     private void requireFilesUnchanged(LoadPlan plan) throws IOException {
         boolean[] seen = new boolean[open.files().size()];
         for (SlabLayout slab : plan.slabs()) {
-            for (Batch batch : slab.batches()) {
-                for (Chunk chunk : batch.chunks()) {
-                    if (!seen[chunk.file()]) {
-                        seen[chunk.file()] = true;
-                        open.files().get(chunk.file()).requireUnchanged(chunk.fileOffset(), chunk.bytes());
-                    }
+            for (Placement placement : slab.placements()) {
+                Wanted wanted = placement.wanted();
+                if (!seen[wanted.file()]) {
+                    seen[wanted.file()] = true;
+                    open.files().get(wanted.file()).requireUnchanged(wanted.fileOffset(), wanted.bytes());
                 }
             }
         }

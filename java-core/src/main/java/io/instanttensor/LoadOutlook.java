@@ -22,20 +22,22 @@ import java.util.List;
 public record LoadOutlook(
         int readers, long chunkBytes, int reads, int slabs, long slabBytes, long capBytes, long stagingBytes) {
     static LoadOutlook of(LoadPlan plan, SlabBudget budget, LoadOptions options, List<ChunkReader> files) {
-        int readers = Math.min(ReaderCount.of(options, files), plan.chunkCount());
-        return new LoadOutlook(readers, options.chunkBytes(), plan.chunkCount(), plan.slabs().size(),
+        LoadPlan.Counts counts = plan.count(Integer.MAX_VALUE);
+        int readers = Math.min(ReaderCount.of(options, files), counts.chunks());
+        return new LoadOutlook(readers, options.chunkBytes(), counts.chunks(), plan.slabs().size(),
                 budget.slabBytes(), budget.capBytes(),
-                stagingBytes(plan, options, files, readers));
+                stagingBytes(counts, plan.bufferBytes(), options, files, readers));
     }
 
-    private static long stagingBytes(LoadPlan plan, LoadOptions options, List<ChunkReader> files, int readers) {
+    private static long stagingBytes(
+            LoadPlan.Counts counts, long bufferBytes, LoadOptions options, List<ChunkReader> files, int readers) {
         boolean host = options.device().kind() == DeviceId.Kind.CPU;
         if (host && files.stream().noneMatch(file -> file.access().direct())) {
             return 0;
         }
         long bytes = files.stream().map(ChunkReader::file).mapToLong(CheckpointFile::bytes).sum();
         // For a GPU some are pinned at opening, before anybody knows what will be loaded.
-        int buffers = host ? readers : Math.max(plan.batchCount(), BatchSize.buffers(options, bytes));
-        return StagingPool.bytes(buffers, plan.bufferBytes());
+        int buffers = host ? readers : Math.max(counts.batches(), BatchSize.buffers(options, bytes));
+        return StagingPool.bytes(buffers, bufferBytes);
     }
 }

@@ -194,7 +194,7 @@ class CheckpointTest {
             try (RandomAccessFile file = new RandomAccessFile(path.toFile(), "rw")) {
                 file.setLength(bytes + 1);
             }
-            refused(FileException.class, path + ": expected to read 190 bytes at " + (bytes - 190)
+            refused(FileException.class, path + ": expected to read 100 bytes at " + (bytes - 190)
                     + ", read none: the file has " + (bytes + 1) + " bytes, and had " + bytes + " when it was opened",
                     () -> checkpoint.load(HOST));
         }

@@ -48,7 +48,7 @@ class LoadOutlookTest {
                 }
                 assertEquals(outlook.slabs(), slabs);
                 assertEquals(outlook.capBytes(), load.stats().capBytes());
-                assertEquals(outlook.reads(), load.plan().chunkCount());
+                assertEquals(outlook.reads(), load.plan().count(Integer.MAX_VALUE).chunks());
             }
         }
     }
@@ -84,7 +84,7 @@ class LoadOutlookTest {
                     Wanted.part(checkpoint.catalogue(), 1, 0, KIB), Wanted.part(checkpoint.catalogue(), 2, 0, KIB),
                     Wanted.part(checkpoint.catalogue(), 3, 0, KIB));
             LoadPlan plan = LoadPlanner.plan(wanted, new PlanLimits(1, CHUNK, CHUNK, PlanLimits.Share.ALL));
-            assertEquals(4, plan.chunkCount());
+            assertEquals(new LoadPlan.Counts(4, 4), plan.count(100));
             return LoadOutlook.of(plan, new SlabBudget(4, 1), options(device, OptionalLong.empty()),
                     List.of(new ChunkReader(file, access))).stagingBytes();
         }

@@ -17,4 +17,13 @@ public record Batch(int slab, List<Chunk> chunks, List<Copy> copies) {
             throw new IllegalArgumentException("batch of slab " + slab + " that fills nothing");
         }
     }
+
+    /// The bytes of it that somebody wants.
+    public long wantedBytes() {
+        long bytes = 0;
+        for (Copy copy : copies) {
+            bytes += copy.bytes();
+        }
+        return bytes;
+    }
 }

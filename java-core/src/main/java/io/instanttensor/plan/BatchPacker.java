@@ -2,6 +2,7 @@ package io.instanttensor.plan;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Queue;
 
 /// Packs the chunks of one slab into staging buffers, in order. Neighbours in a file stay neighbours in the
 /// buffer, so that one copy takes them; what is no neighbour keeps its distance, so that the ends of a
@@ -9,30 +10,27 @@ import java.util.List;
 final class BatchPacker {
     private final int slab;
     private final PlanLimits limits;
-    private final List<Batch> batches = new ArrayList<>();
+    private final Queue<Batch> complete;
     private List<Chunk> chunks = new ArrayList<>();
     private List<Batch.Copy> copies = new ArrayList<>();
 
-    BatchPacker(int slab, PlanLimits limits) {
+    /// @param complete gets every batch that is
+    BatchPacker(int slab, PlanLimits limits, Queue<Batch> complete) {
         this.slab = slab;
         this.limits = limits;
+        this.complete = complete;
     }
 
     void add(int file, long fileOffset, long bytes, List<Segment> segments) {
         long bufferOffset = nextOffset(file, fileOffset);
         if (!chunks.isEmpty() && widened(bufferOffset + bytes) > PlanLimits.bufferBytes(limits.batchBytes())) {
-            close();
+            finish();
             bufferOffset = nextOffset(file, fileOffset);
         }
         chunks.add(new Chunk(slab, file, fileOffset, bytes, bufferOffset, segments));
         for (Segment segment : segments) {
             addCopy(bufferOffset + segment.chunkOffset(), segment.slabOffset(), segment.bytes());
         }
-    }
-
-    List<Batch> finish() {
-        close();
-        return List.copyOf(batches);
     }
 
     /// Addresses of direct reads are as far from a whole unit as their offsets in the file are.
@@ -64,9 +62,9 @@ final class BatchPacker {
         copies.add(new Batch.Copy(bufferOffset, slabOffset, bytes));
     }
 
-    private void close() {
+    void finish() {
         if (!chunks.isEmpty()) {
-            batches.add(new Batch(slab, List.copyOf(chunks), List.copyOf(copies)));
+            complete.add(new Batch(slab, List.copyOf(chunks), List.copyOf(copies)));
             chunks = new ArrayList<>();
             copies = new ArrayList<>();
         }

@@ -3,52 +3,28 @@ package io.instanttensor.plan;
 import java.util.ArrayList;
 import java.util.List;
 
-/// Cuts the placements of one slab into reads: neighbours in a file are read together, up to the next
-/// multiple of the chunk's size.
+/// Joins what is wanted to reads: neighbours in a file are read together, up to the next multiple of the
+/// chunk's size.
 final class ChunkCutter {
     private final long chunkBytes;
-    private final long firstSlabOffset;
-    private final long endSlabOffset;
     private final BatchPacker packer;
     private List<Segment> segments = new ArrayList<>();
     private int file = -1;
     private long startOffset;
     private long endOffset;
     // The segment that grows: most checkpoints are one run, and an object for every tensor of it would
-    // be most of the planner's work.
+    // be most of the work.
     private long openChunkOffset;
     private long openSlabOffset;
     private long openBytes;
 
-    /// @param firstSlabOffset what of the slab is to be filled: from here,
-    /// @param endSlabOffset to here
-    ChunkCutter(int slab, PlanLimits limits, long firstSlabOffset, long endSlabOffset) {
-        this.packer = new BatchPacker(slab, limits);
-        this.chunkBytes = limits.chunkBytes();
-        this.firstSlabOffset = firstSlabOffset;
-        this.endSlabOffset = endSlabOffset;
+    ChunkCutter(long chunkBytes, BatchPacker packer) {
+        this.chunkBytes = chunkBytes;
+        this.packer = packer;
     }
 
-    void add(Placement placement) {
-        Wanted wanted = placement.wanted();
-        long from = Math.max(placement.slabOffset(), firstSlabOffset);
-        long to = Math.min(placement.slabOffset() + wanted.bytes(), endSlabOffset);
-        long fileOffset = wanted.fileOffset() + (from - placement.slabOffset());
-        while (from < to) {
-            long untilCut = chunkBytes - fileOffset % chunkBytes;
-            long bytes = Math.min(to - from, untilCut);
-            append(wanted.file(), fileOffset, from, bytes);
-            fileOffset += bytes;
-            from += bytes;
-        }
-    }
-
-    List<Batch> finish() {
-        close();
-        return packer.finish();
-    }
-
-    private void append(int nextFile, long fileOffset, long slabOffset, long bytes) {
+    /// Adds a run of bytes that crosses no multiple of the chunk's size in its file.
+    void append(int nextFile, long fileOffset, long slabOffset, long bytes) {
         boolean joins = openBytes > 0 && nextFile == file
                 && fileOffset / chunkBytes == startOffset / chunkBytes
                 && fileOffset >= endOffset && fileOffset - endOffset < PlanLimits.GAP_BYTES;
@@ -67,6 +43,11 @@ final class ChunkCutter {
             openBytes = bytes;
         }
         endOffset = fileOffset + bytes;
+    }
+
+    void finish() {
+        close();
+        packer.finish();
     }
 
     private void closeSegment() {

@@ -10,7 +10,6 @@ public final class LoadPlanner {
     private List<Placement> open = new ArrayList<>();
     private long openBytes;
     private long wantedBytes;
-    private long readBytes;
 
     private LoadPlanner(PlanLimits limits) {
         this.limits = limits;
@@ -19,25 +18,15 @@ public final class LoadPlanner {
     /// @param wanted in the checkpoint's order; any other order works and reads less in one go
     public static LoadPlan plan(List<Wanted> wanted, PlanLimits limits) {
         LoadPlanner planner = new LoadPlanner(limits);
-        planner.requireCountable(wanted);
-        wanted.forEach(planner::place);
-        planner.closeSlab();
-        return new LoadPlan(planner.slabs, planner.wantedBytes, planner.readBytes,
-                PlanLimits.bufferBytes(limits.batchBytes()));
-    }
-
-    private void requireCountable(List<Wanted> wanted) {
         for (Wanted range : wanted) {
-            wantedBytes = Math.addExact(wantedBytes, range.bytes());
+            planner.place(range);
         }
-        long chunks = wantedBytes / limits.chunkBytes() / limits.share().world();
-        if (chunks > PlanLimits.MAX_CHUNKS) {
-            throw new IllegalArgumentException(wantedBytes + " bytes in chunks of " + limits.chunkBytes()
-                    + ": expected at most " + PlanLimits.MAX_CHUNKS + " chunks, found " + chunks);
-        }
+        planner.closeSlab();
+        return new LoadPlan(planner.slabs, planner.wantedBytes, PlanLimits.bufferBytes(limits.batchBytes()));
     }
 
     private void place(Wanted next) {
+        wantedBytes = Math.addExact(wantedBytes, next.bytes());
         long slabOffset = PlanLimits.roundUp(openBytes, next.alignmentBytes());
         if (!open.isEmpty() && next.bytes() > limits.slabBytes() - slabOffset) {
             closeSlab();
@@ -55,17 +44,19 @@ public final class LoadPlanner {
         PlanLimits.Share share = limits.share();
         long partBytes = share.partBytes(bytes);
         long allocationBytes = share.world() == 1 ? bytes : Math.multiplyExact(partBytes, share.world());
-        ChunkCutter cutter = new ChunkCutter(
-                slabs.size(), limits, partBytes * share.rank(), partBytes * (share.rank() + 1));
-        open.forEach(cutter::add);
-        List<Batch> batches = cutter.finish();
-        for (Batch batch : batches) {
-            for (Chunk chunk : batch.chunks()) {
-                readBytes += chunk.bytes();
-            }
-        }
-        slabs.add(new SlabLayout(slabs.size(), bytes, allocationBytes, List.copyOf(open), batches));
+        slabs.add(new SlabLayout(slabs.size(), bytes, allocationBytes,
+                ownBytes(partBytes * share.rank(), partBytes * (share.rank() + 1)), List.copyOf(open), limits));
         open = new ArrayList<>();
         openBytes = 0;
+    }
+
+    private long ownBytes(long firstSlabOffset, long endSlabOffset) {
+        long own = 0;
+        for (Placement placement : open) {
+            long from = Math.max(placement.slabOffset(), firstSlabOffset);
+            long to = Math.min(placement.slabOffset() + placement.wanted().bytes(), endSlabOffset);
+            own += Math.max(0, to - from);
+        }
+        return own;
     }
 }

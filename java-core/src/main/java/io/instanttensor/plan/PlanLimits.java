@@ -18,8 +18,6 @@ public record PlanLimits(long slabBytes, long chunkBytes, long batchBytes, Share
     public static final long MIN_CHUNK_BYTES = 4096;
     /// Half of the pinned memory that we allow ourselves.
     public static final long MAX_CHUNK_BYTES = 64L << 20;
-    /// A plan is held on the heap, a hundred bytes a chunk: 4 TiB in chunks of the default size.
-    static final long MAX_CHUNKS = 2L << 20;
     /// What lies between two wanted tensors is read along when it is shorter than this: a read of
     /// 64 KiB costs about as much as starting another one. Read along, not kept.
     static final long GAP_BYTES = 64L << 10;

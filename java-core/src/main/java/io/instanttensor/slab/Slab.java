@@ -10,7 +10,7 @@ import java.lang.foreign.MemorySegment;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
-import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 
 /// One slab of a load: filled by readers, handed out once, given back by [#close].
@@ -24,7 +24,7 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     private final MemorySource source;
     private final Runnable whenFilled;
     private final AtomicReference<SlabState> state = new AtomicReference<>(SlabState.PLANNED);
-    private final AtomicInteger chunksLeft;
+    private final AtomicLong bytesLeft;
     private final List<ConsumerStream> consumers = new ArrayList<>(1);
     private volatile SlabMemory memory;
 
@@ -34,7 +34,7 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
         this.source = source;
         this.reclaimer = reclaimer;
         this.whenFilled = whenFilled;
-        this.chunksLeft = new AtomicInteger(layout.chunkCount());
+        this.bytesLeft = new AtomicLong(layout.ownBytes());
     }
 
     public SlabLayout layout() {
@@ -82,7 +82,7 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     boolean attach(SlabMemory given) {
         memory = given;
         return state.compareAndSet(
-                SlabState.PLANNED, chunksLeft.get() == 0 ? SlabState.FILLED : SlabState.FILLING);
+                SlabState.PLANNED, bytesLeft.get() == 0 ? SlabState.FILLED : SlabState.FILLING);
     }
 
     @Override
@@ -96,16 +96,16 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     }
 
     @Override
-    public void chunksQueued(int chunks, CopyStream stream) {
-        if (chunksLeft.addAndGet(-chunks) == 0) {
+    public void queued(long bytes, CopyStream stream) {
+        if (bytesLeft.addAndGet(-bytes) == 0) {
             memory.recordArrival(stream);
             fill();
         }
     }
 
     @Override
-    public void chunkWritten() {
-        if (chunksLeft.decrementAndGet() == 0) {
+    public void written(long bytes) {
+        if (bytesLeft.addAndGet(-bytes) == 0) {
             fill();
         }
     }

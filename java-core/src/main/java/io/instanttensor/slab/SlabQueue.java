@@ -3,8 +3,10 @@ package io.instanttensor.slab;
 import io.instanttensor.device.ConsumerStream;
 import io.instanttensor.device.Device;
 import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.stage.Cleanup;
 import io.instanttensor.stage.SlabRoom;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 
@@ -29,9 +31,10 @@ public final class SlabQueue implements SlabRoom {
     public SlabQueue(LoadPlan plan, Device device, MemorySource source, Reclaimer reclaimer) {
         this.device = device;
         this.source = source;
-        this.slabs = plan.slabs().stream()
-                .map(layout -> new Slab(layout, device.id(), source, reclaimer, this::announce))
-                .toList();
+        this.slabs = new ArrayList<>(plan.slabs().size());
+        for (SlabLayout layout : plan.slabs()) {
+            slabs.add(new Slab(layout, device.id(), source, reclaimer, this::announce));
+        }
     }
 
     @Override
@@ -98,7 +101,7 @@ public final class SlabQueue implements SlabRoom {
             return null;
         }
         Slab next = slabs.get(taken);
-        if (next.layout().batches().isEmpty() && open(next.layout().index()) == null) {
+        if (next.layout().ownBytes() == 0 && open(next.layout().index()) == null) {
             throw failedOrStopped();
         }
         if (!awaitFilled(next, timeoutMillis)) {

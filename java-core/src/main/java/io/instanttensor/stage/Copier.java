@@ -36,7 +36,7 @@ final class Copier {
             Recorder.endCopy(event, batch.slab(), copy.slabOffset(), copy.bytes());
         }
         stream.record(buffer.copied());
-        target.chunksQueued(batch.chunks().size(), stream);
+        target.queued(batch.wantedBytes(), stream);
         counters.copyNanos.add(System.nanoTime() - start);
     }
 

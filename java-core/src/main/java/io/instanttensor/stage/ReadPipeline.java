@@ -1,24 +1,19 @@
 package io.instanttensor.stage;
 
 import io.instanttensor.device.Device;
-import io.instanttensor.plan.Batch;
-import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.LoadPlan;
-import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.posix.EngineThreads;
 import io.instanttensor.read.ChunkReader;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
-import java.util.stream.IntStream;
 
 /// The readers of one load. They claim the plan's chunks in order; the slabs' order follows from that.
 public final class ReadPipeline {
     private static final System.Logger LOG = System.getLogger(ReadPipeline.class.getName());
 
-    private final List<Claim> claims;
+    private final Claims claims;
     private final List<ChunkReader> files;
     private final SlabRoom room;
     private final Device device;
@@ -26,13 +21,10 @@ public final class ReadPipeline {
     private final Copier copier;
     private final StageCounters counters;
     private final long bufferBytes;
-    private final AtomicInteger nextClaim = new AtomicInteger();
+    private final int readers;
     private final AtomicInteger readersLeft;
     private final CountDownLatch drained;
     private volatile boolean stopped;
-
-    /// A chunk for one reader, and the batch that it belongs to.
-    record Claim(StagedBatch batch, Chunk chunk) {}
 
     /// @param readers how many threads read at once, if there is that much to read
     public ReadPipeline(
@@ -41,7 +33,7 @@ public final class ReadPipeline {
         if (readers < 1) {
             throw new IllegalArgumentException(readers + " readers");
         }
-        this.claims = claims(plan);
+        this.claims = new Claims(plan.slabs());
         this.files = files;
         this.room = room;
         this.device = device;
@@ -49,39 +41,46 @@ public final class ReadPipeline {
         this.copier = new Copier(device, counters);
         this.counters = counters;
         this.bufferBytes = plan.bufferBytes();
-        int busy = Math.min(readers, claims.size());
-        this.readersLeft = new AtomicInteger(busy);
-        this.drained = new CountDownLatch(busy);
-    }
-
-    private static List<Claim> claims(LoadPlan plan) {
-        List<Claim> claims = new ArrayList<>(plan.chunkCount());
-        for (SlabLayout slab : plan.slabs()) {
-            for (Batch batch : slab.batches()) {
-                StagedBatch staged = new StagedBatch(batch);
-                for (Chunk chunk : batch.chunks()) {
-                    claims.add(new Claim(staged, chunk));
-                }
-            }
-        }
-        return claims;
+        this.readers = Math.min(readers, plan.count(readers).chunks());
+        this.readersLeft = new AtomicInteger(this.readers);
+        this.drained = new CountDownLatch(this.readers);
     }
 
     /// Starts the readers; without chunks there are none, and the pipeline is drained at once.
     public void start() {
-        int readers = readersLeft.get();
         if (readers == 0) {
             room.drained();
+        } else {
+            start(0);
         }
-        for (int i = 0; i < readers; i++) {
-            try {
-                EngineThreads.builder().name("instanttensor-reader-" + i).start(new Reader(this));
-            } catch (OutOfMemoryError e) {
-                // The process may have no more threads. Those that did not start have left already.
-                failed(e);
-                IntStream.range(i, readers).forEach(_ -> left());
-                return;
-            }
+    }
+
+    /// Has a reader start two more, and these two each: the caller has other things to do, and fourteen
+    /// threads one by one take milliseconds.
+    void startAfter(int number) {
+        start(2 * number + 1);
+        start(2 * number + 2);
+    }
+
+    private void start(int number) {
+        if (number >= readers) {
+            return;
+        }
+        try {
+            EngineThreads.builder().name("instanttensor-reader-" + number).start(new Reader(number, this));
+        } catch (RuntimeException | Error e) {
+            // OutOfMemoryError, if the process may have no more threads.
+            failed(e);
+            leftWithThoseAfter(number);
+        }
+    }
+
+    /// Those that did not start have left already.
+    private void leftWithThoseAfter(int number) {
+        if (number < readers) {
+            leftWithThoseAfter(2 * number + 1);
+            leftWithThoseAfter(2 * number + 2);
+            left();
         }
     }
 
@@ -101,14 +100,19 @@ public final class ReadPipeline {
     }
 
     /// The next chunk to read; null when there is none or the load was stopped.
-    Claim claim() {
-        int index = nextClaim.getAndIncrement();
-        return stopped || index >= claims.size() ? null : claims.get(index);
+    Claims.Claim claim() {
+        return stopped ? null : claims.next();
+    }
+
+    /// A batch has come to where it belongs without a buffer.
+    void done(StagedBatch batch) {
+        claims.done(batch);
     }
 
     /// Queues the copies of a batch that has been read. Its buffer goes back to the pool, which hands it out
     /// again behind them.
     void send(StagedBatch batch, SlabRoom.Target target) {
+        claims.done(batch);
         StagingBuffer buffer = batch.takeBuffer().orElseThrow();
         try {
             copier.copy(batch.batch(), buffer, target);
@@ -155,7 +159,9 @@ public final class ReadPipeline {
         // Of a load that was stopped, nothing that copies touch may be used again or freed before they are done.
         cleanup.run(() -> copier.finish(stopped));
         if (stopped) {
-            claims.forEach(claim -> cleanup.run(() -> claim.batch().takeBuffer().ifPresent(staging::release)));
+            for (StagedBatch batch : claims.underWay()) {
+                cleanup.run(() -> batch.takeBuffer().ifPresent(staging::release));
+            }
         }
     }
 

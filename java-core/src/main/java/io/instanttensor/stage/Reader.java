@@ -11,18 +11,21 @@ import java.util.Optional;
 /// One reader: a thread that claims chunks and reads them to where their batch, or the host's slab, wants
 /// them. Whoever reads the last chunk of a batch sends it on.
 final class Reader implements Runnable {
+    private final int number;
     private final ReadPipeline pipeline;
     private final StageCounters counters;
 
-    Reader(ReadPipeline pipeline) {
+    Reader(int number, ReadPipeline pipeline) {
+        this.number = number;
         this.pipeline = pipeline;
         this.counters = pipeline.counters();
     }
 
     @Override
     public void run() {
+        pipeline.startAfter(number);
         try (Device.Scope scope = pipeline.device().enter()) {
-            ReadPipeline.Claim claim = pipeline.claim();
+            Claims.Claim claim = pipeline.claim();
             while (claim != null && move(claim.batch(), claim.chunk())) {
                 claim = pipeline.claim();
             }
@@ -45,7 +48,10 @@ final class Reader implements Runnable {
         // Buffered bytes go straight to where they belong, if the host can write there.
         if (!file.access().direct() && target.memory().hostView().isPresent()) {
             readInto(file, chunk, target);
-            target.chunkWritten();
+            if (batch.chunkRead()) {
+                pipeline.done(batch);
+            }
+            target.written(chunk.wantedBytes());
             return true;
         }
         Optional<StagingBuffer> buffer = openBuffer(batch);

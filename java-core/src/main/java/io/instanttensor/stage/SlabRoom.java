@@ -26,10 +26,10 @@ public interface SlabRoom {
         /// copies of one filling come from one stream, and from one thread at a time.
         void awaitLastUsers(CopyStream stream);
 
-        /// All copies of so many more chunks have been queued on `stream`.
-        void chunksQueued(int chunks, CopyStream stream);
+        /// Copies of so many more bytes have been queued on `stream`.
+        void queued(long bytes, CopyStream stream);
 
-        /// The host has written one more chunk.
-        void chunkWritten();
+        /// The host has written so many more bytes.
+        void written(long bytes);
     }
 }
