@@ -31,10 +31,20 @@ final class Rehearsal {
     private Rehearsal() {}
 
     /// Starts it where there are processors to spare; with few it would only make the start longer, by as
-    /// much as it makes the first load shorter.
+    /// much as it makes the first load shorter. What the JVM has to build for any load is built in any case.
     static void startBeside() {
+        EngineThreads.builder().name("instanttensor-foreign-calls").start(Rehearsal::buildForeignCalls);
         if (Runtime.getRuntime().availableProcessors() >= SPARE_PROCESSORS) {
             start();
+        }
+    }
+
+    private static void buildForeignCalls() {
+        try {
+            Posix.prepare();
+            ManagedTensors.prepare();
+        } catch (ErrnoException | LinkageError e) {
+            System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, "not prepared", e);
         }
     }
 

@@ -48,18 +48,40 @@ public final class ManagedTensors {
     /// For the life of the process: a view can outlive everything else of ours.
     private static final Arena ARENA = Arena.global();
     private static final MemorySegment TABLE = ARENA.allocate((HEADER_WORDS + MAX_BLOCKS) * JAVA_LONG.byteSize(), 64);
-    private static final MemorySegment DELETER = deleterStub();
     private static final List<Slab> HOLDERS = new ArrayList<>();
     private static final List<MemorySegment> BLOCKS = new ArrayList<>();
     private static final Deque<Integer> FREE_SLOTS = new ArrayDeque<>();
 
     static {
-        TABLE.setAtIndex(JAVA_LONG, 1, SLOTS_IN_BLOCK);
-        TABLE.setAtIndex(JAVA_LONG, 2, SLOT_BYTES);
-        TABLE.setAtIndex(JAVA_LONG, 3, DELETER_OFFSET);
+        long[] header = {0, SLOTS_IN_BLOCK, SLOT_BYTES, DELETER_OFFSET};
+        MemorySegment.copy(header, 0, TABLE, JAVA_LONG, 0, HEADER_WORDS);
+    }
+
+    /// Apart from the table, which is asked for at the start: the first upcall of a process takes the JVM 50 ms
+    /// to build.
+    private static final class Deleter {
+        static final MemorySegment STUB = stub();
+
+        private static MemorySegment stub() {
+            try {
+                return Linker.nativeLinker().upcallStub(
+                        MethodHandles.lookup().findStatic(ManagedTensors.class, "release",
+                                MethodType.methodType(void.class, MemorySegment.class)),
+                        FunctionDescriptor.ofVoid(ADDRESS), ARENA);
+            } catch (ReflectiveOperationException e) {
+                throw new AssertionError("no release(MemorySegment)", e);
+            }
+        }
     }
 
     private ManagedTensors() {}
+
+    /// Builds what the first export needs, on a thread that has time.
+    public static void prepare() {
+        if (Deleter.STUB.address() == 0) {
+            throw new AssertionError("no deleter");
+        }
+    }
 
     /// Where the table lies, for the forked child's eyes.
     public static long tableAddress() {
@@ -84,7 +106,7 @@ public final class ManagedTensors {
         tensor.set(JAVA_LONG, 32, 0);
         tensor.set(JAVA_LONG, 40, 0);
         tensor.set(JAVA_LONG, CONTEXT_OFFSET, slot);
-        tensor.set(ADDRESS, DELETER_OFFSET, DELETER);
+        tensor.set(ADDRESS, DELETER_OFFSET, Deleter.STUB);
         // With what fills up the parts of several ranks: their collective works on equal parts.
         tensor.set(JAVA_LONG, SHAPE_OFFSET, slab.layout().allocationBytes());
         return tensor.address();
@@ -153,17 +175,6 @@ public final class ManagedTensors {
         } catch (Throwable e) {
             // An exception that leaves an upcall ends the process; a slab that is lost only costs memory.
             System.getLogger(ManagedTensors.class.getName()).log(System.Logger.Level.ERROR, "a slab was lost", e);
-        }
-    }
-
-    private static MemorySegment deleterStub() {
-        try {
-            return Linker.nativeLinker().upcallStub(
-                    MethodHandles.lookup().findStatic(
-                            ManagedTensors.class, "release", MethodType.methodType(void.class, MemorySegment.class)),
-                    FunctionDescriptor.ofVoid(ADDRESS), ARENA);
-        } catch (ReflectiveOperationException e) {
-            throw new AssertionError("no release(MemorySegment)", e);
         }
     }
 }
