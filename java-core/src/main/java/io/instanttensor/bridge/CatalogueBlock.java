@@ -29,7 +29,7 @@ import java.util.stream.IntStream;
 /// int64 bytes[kinds]
 /// int64 rank[kinds]
 /// int64 dim[dims]              of all kinds, one after the other
-/// uint8 names[name bytes]      of all tensors, likewise, UTF-8
+/// uint8 names[name bytes]      of all tensors, likewise, UTF-8, a NUL between each two
 /// ```
 final class CatalogueBlock {
     private static final int COLUMNS = 2;
@@ -60,6 +60,9 @@ final class CatalogueBlock {
             }
             columns[i] = number;
             columns[i + count] = entry.name().codePointCount(0, entry.name().length());
+            if (i > 0) {
+                names.write(0);
+            }
             names.writeBytes(entry.name().getBytes(StandardCharsets.UTF_8));
         }
         Set<Kind> kinds = numbers.keySet();

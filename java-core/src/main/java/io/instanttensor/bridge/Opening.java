@@ -3,6 +3,7 @@ package io.instanttensor.bridge;
 import io.instanttensor.posix.EngineThreads;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
@@ -17,7 +18,10 @@ public final class Opening {
         this.task = new FutureTask<>(open);
         EngineThreads.builder().name("instanttensor-open").start(() -> {
             task.run();
-            closeIfAbandoned();
+            if (!closeIfAbandoned() && task.state() == Future.State.SUCCESS) {
+                // Python knows by now, and has other things to do first.
+                task.resultNow().prepareCatalogue();
+            }
         });
     }
 
@@ -53,10 +57,10 @@ public final class Opening {
         }
     }
 
-    private void closeIfAbandoned() {
+    private boolean closeIfAbandoned() {
         synchronized (this) {
             if (!abandoned) {
-                return;
+                return false;
             }
         }
         try {
@@ -64,5 +68,6 @@ public final class Opening {
         } catch (ExecutionException | InterruptedException e) {
             // It never came to be open; there is nothing to close, and nobody to tell.
         }
+        return true;
     }
 }

@@ -20,8 +20,10 @@ import java.util.Map;
 /// 64-bit numbers; whatever an option leaves open crosses as 0.
 public final class PythonCheckpoint {
     private final Checkpoint checkpoint;
-    /// Made when Python asks: a load of everything is started before that.
+    /// Made by whoever comes first: Python, who starts a load of everything before it asks, or the thread that
+    /// has opened the checkpoint.
     private CatalogueBlock catalogue;
+    private boolean catalogueForgotten;
     private final long totalBytes;
 
     PythonCheckpoint(Checkpoint checkpoint) {
@@ -33,6 +35,14 @@ public final class PythonCheckpoint {
         this.totalBytes = sum;
     }
 
+    /// Makes the block that Python will ask for, unless it has asked already.
+    synchronized void prepareCatalogue() {
+        if (!catalogueForgotten) {
+            catalogueAddress();
+        }
+    }
+
+    /// Of a [CatalogueBlock], which stays until it is forgotten.
     public synchronized long catalogueAddress() {
         if (catalogue == null) {
             catalogue = CatalogueBlock.of(checkpoint.catalogue());
@@ -47,6 +57,7 @@ public final class PythonCheckpoint {
 
     /// Frees the block once Python has read it.
     public synchronized void forgetCatalogue() {
+        catalogueForgotten = true;
         if (catalogue != null) {
             catalogue.free();
             catalogue = null;

@@ -23,7 +23,7 @@ class CatalogueBlockTest {
                 new Catalogue.Located(1, new TensorEntry("s", DType.F32, Shape.of(2, 3), 112, 24)),
                 new Catalogue.Located(1, new TensorEntry("t", DType.BF16, Shape.of(2, 3), 136, 12)),
                 new Catalogue.Located(1, new TensorEntry("a𝄞", DType.BOOL, Shape.of(7, 0, -1), 88, 0))), Map.of()));
-        byte[] names = "wésta𝄞".getBytes(StandardCharsets.UTF_8);
+        byte[] names = "wé\0\0s\0t\0a𝄞".getBytes(StandardCharsets.UTF_8);
         long[] words = {
             5, 4, 7, names.length,
             0, 1, 2, 0, 3,

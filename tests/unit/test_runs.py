@@ -1,0 +1,164 @@
+"""Which tensors of a slab are made together, without an engine."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from instanttensor import _loading
+from instanttensor._catalogue import Kind, Run
+from instanttensor._errors import UnsupportedDtypeError
+from instanttensor._frameworks import Numpy, Torch
+
+BYTES = Kind("U8", (4,), 4)
+HALVES = Kind("BF16", (1, 2), 4)
+NOTHING = Kind("F32", (0, 3), 0)
+SCALAR = Kind("F32", (), 4)
+PAIRS = Kind("F4", (8,), 4)
+NONE = Kind("F6_E2M3", (4,), 3)
+
+
+class Columns:
+    """A catalogue of tensors that are called by their numbers."""
+
+    def __init__(self, kinds: list[Kind]) -> None:
+        self.kinds = list(dict.fromkeys(kinds))
+        self.kind_numbers = [self.kinds.index(kind) for kind in kinds]
+        self.names = [str(number) for number in range(len(kinds))]
+
+
+def as_on_a_gpu() -> Torch:
+    """Makes copies the way it does there, on the host."""
+    framework = Torch(torch.device("cpu"))
+    framework.ordinal = 0
+    return framework
+
+
+def runs(kinds: list[Kind], offsets: list[int]) -> list[tuple[str, Kind, int]]:
+    columns: Any = Columns(kinds)
+    found = _loading._runs(columns, range(len(kinds)), offsets)
+    return [(" ".join(run.names), run.kind, run.offset) for run in found]
+
+
+def test_neighbours_alike_are_one_run() -> None:
+    assert runs([BYTES, BYTES, HALVES, BYTES], [0, 4, 8, 12]) == [
+        ("0 1", BYTES, 0), ("2", HALVES, 8), ("3", BYTES, 12)
+    ]  # fmt: skip
+
+
+def test_a_gap_ends_a_run() -> None:
+    assert runs([BYTES] * 5, [0, 4, 16, 20, 24]) == [("0 1", BYTES, 0), ("2 3 4", BYTES, 16)]
+    assert runs([BYTES] * 3, [0, 8, 16]) == [("0", BYTES, 0), ("1", BYTES, 8), ("2", BYTES, 16)]
+
+
+def test_tensors_without_a_byte_are_one_run_wherever_they_lie() -> None:
+    assert runs([NOTHING] * 3, [0, 0, 8]) == [("0 1 2", NOTHING, 0)]
+
+
+def names_of(stretches: Any) -> list[list[str]]:
+    return [[" ".join(run.names) for run in stretch] for stretch in stretches]
+
+
+def test_short_runs_are_made_together_and_long_ones_alone() -> None:
+    torch_ = Torch(torch.device("cpu"))
+    long = Run(["a", "b", "c", "d"], BYTES, 8)
+    short, other, empty = Run(["x"], BYTES, 0), Run(["y", "z"], HALVES, 24), Run(["e"], NOTHING, 0)
+    made = _loading._stretches(torch_, [short, other, long, short, empty, other, short])
+    assert names_of(made) == [["x", "y z"], ["a b c d"], ["x"], ["e"], ["y z", "x"]]
+
+
+def test_what_comes_before_a_type_that_torch_has_not_is_made() -> None:
+    made = _loading._stretches(Torch(torch.device("cpu")), [Run(["x"], BYTES, 0), Run(["y"], NONE, 4)])
+    assert names_of([next(made)]) == [["x"]]
+    with pytest.raises(UnsupportedDtypeError, match="tensor 'y': dtype F6_E2M3: torch .* has no element type for it"):
+        next(made)
+
+
+@pytest.mark.parametrize(
+    "framework", [Torch(torch.device("cpu")), as_on_a_gpu(), Numpy()], ids=["host", "gpu", "numpy"]
+)
+@pytest.mark.parametrize("make", [_loading._views, _loading._copies])
+def test_each_tensor_has_its_own_bytes(framework: Any, make: Any) -> None:
+    kinds = [SCALAR, BYTES, BYTES, NOTHING, SCALAR, SCALAR, NOTHING, *[BYTES] * 150, *[SCALAR, BYTES] * 40]
+    offsets, at = [], 0
+    for kind in kinds:
+        offsets.append(at)
+        at += kind.size
+    base = np.arange(at, dtype=np.int32).astype(np.uint8)
+    columns: Any = Columns(kinds)
+    made = make(framework, base if isinstance(framework, Numpy) else torch.from_numpy(base),
+                _loading._runs(columns, range(len(kinds)), offsets))
+    found = [(name, tensor) for batch in made for name, tensor in batch]
+    assert [name for name, _ in found] == columns.names
+    for (_, tensor), kind, offset in zip(found, kinds, offsets):
+        assert tuple(tensor.shape) == kind.shape
+        assert np.asarray(tensor).tobytes() == base[offset : offset + kind.size].tobytes()
+        if make is _loading._copies and isinstance(framework, Torch):
+            assert tensor.untyped_storage().nbytes() == kind.size
+
+
+@pytest.mark.parametrize("framework", [Torch(torch.device("cpu")), as_on_a_gpu()], ids=["host", "gpu"])
+def test_signalling_nans_keep_their_bits(framework: Torch) -> None:
+    runs = [
+        Run(["a", "b"], Kind("BF16", (2,), 4), 0), Run(["c"], Kind("F32", (1,), 4), 8),
+        Run(["d"], Kind("F64", (1,), 8), 16), Run(["e", "f"], Kind("F16", (1,), 2), 24),
+        Run(["g"], Kind("C64", (1,), 8), 32), Run(["h"], Kind("BOOL", (2,), 2), 40),
+        Run(["i"], Kind("F8_E4M3", (2,), 2), 42), Run(["j"], Kind("F8_E8M0", (2,), 2), 44),
+    ]  # fmt: skip
+    words = [
+        0x7F817F81, 0xFF81FFA1, 0x7FA00001, 0, 1, 0x7FF40000, 0x7D01FC01, 0, 0x7FA00001, 0xFFA00001, 0xFFFF0001, 0x7FFF
+    ]  # fmt: skip
+    base = torch.from_numpy(np.array(words, dtype=np.uint32).view(np.uint8))
+    (batch,) = _loading._copies(framework, base, runs)
+    found = b"".join(bytes(tensor.view(torch.uint8).tolist()) for _, tensor in batch)
+    spans = [(run.offset, run.offset + run.kind.size * len(run.names)) for run in runs]
+    assert found == b"".join(bytes(base[start:stop].tolist()) for start, stop in spans)
+
+
+@pytest.mark.parametrize("framework", [Torch(torch.device("cpu")), as_on_a_gpu()], ids=["host", "gpu"])
+def test_packed_pairs_are_copied_bit_by_bit(framework: Torch) -> None:
+    base = torch.arange(16, dtype=torch.uint8)
+    (batch,) = _loading._copies(framework, base, [Run(["a", "b"], PAIRS, 4)])
+    found = dict(batch)
+    assert {name: tensor.view(torch.uint8).tolist() for name, tensor in found.items()} == {
+        "a": [4, 5, 6, 7], "b": [8, 9, 10, 11]
+    }  # fmt: skip
+
+
+def test_a_group_ends_at_so_many_tensors_or_bytes() -> None:
+    small, half = Run([str(i) for i in range(130)], BYTES, 0), Kind("U8", (40 << 20,), 40 << 20)
+    large = Run(["a", "b", "c"], half, 1024)
+    groups = [[(run.names, run.offset) for run in group] for group in _loading._groups([small, large])]
+    assert groups == [
+        [([str(i) for i in range(64)], 0)],
+        [([str(i) for i in range(64, 128)], 256)],
+        [(["128", "129"], 512), (["a", "b"], 1024)],
+        [(["c"], 1024 + 2 * half.size)],
+    ]
+
+
+def test_the_slab_is_let_go_of_before_the_last_copies_are_seen() -> None:
+    base = torch.zeros(4 * 100, dtype=torch.uint8)
+    gone = weakref.ref(base)
+    batches = _loading._copies(Torch(torch.device("cpu")), base, [Run([str(i) for i in range(100)], BYTES, 0)])
+    del base
+    first = next(batches)
+    assert gone() is not None
+    last = next(batches)
+    gc.collect()
+    assert gone() is None
+    assert len(list(first)) + len(list(last)) == 100
+
+
+def test_a_copy_is_let_go_of_as_it_is_handed_out() -> None:
+    base = torch.zeros(4 * 3, dtype=torch.uint8)
+    (batch,) = _loading._copies(Torch(torch.device("cpu")), base, [Run(["a", "b", "c"], BYTES, 0)])
+    seen: list[Any] = []
+    for _, tensor in batch:
+        assert [there() is None for there in seen] == [True] * len(seen)
+        seen.append(weakref.ref(tensor))
+        del tensor
