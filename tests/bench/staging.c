@@ -1,0 +1,238 @@
+/* Which way of bringing a file from memory to a GPU is fastest, without Java, Python or tensors around it?
+ *
+ *     cc -O2 -o staging tests/bench/staging.c -ldl -lpthread
+ *     ./staging FILE WAY READERS CHUNK_KIB CHUNKS_IN_A_BATCH BATCHES STREAMS [ROUNDS]
+ *
+ * Readers claim chunks in order and read them into pinned buffers of some chunks each; whoever reads the last chunk of
+ * a batch queues its copy. Prints GB/s of each round, and the readers' seconds in reads and in waits for buffers.
+ *
+ * WAY is one of
+ *     pread    positional reads
+ *     map      a copy out of a mapping, by memcpy
+ *     stream   the same by stores that leave the cache alone (AVX2)
+ *     copies   no reads: copies alone
+ * with "-blocked" behind it for waits that sleep in the driver, and "-once" for MADV_SEQUENTIAL on the mapping.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <immintrin.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SLAB_BYTES ((size_t)1 << 30)
+#define MAX_BATCHES 1024
+#define MAX_STREAMS 64
+#define MAX_READERS 64
+
+typedef struct {
+    pthread_mutex_t lock;
+    _Atomic long round;   /* how often its copy has been waited for */
+    _Atomic int filled;   /* chunks that have been read */
+    void *copied;
+} Batch;
+
+static struct {
+    int (*init)(unsigned), (*retain)(void **, int), (*set_current)(void *), (*host_alloc)(void **, size_t, unsigned);
+    int (*alloc)(uint64_t *, size_t), (*stream)(void **, unsigned), (*copy)(uint64_t, const void *, size_t, void *);
+    int (*event)(void **, unsigned), (*record)(void *, void *), (*await)(void *);
+} cuda;
+
+static const char *way;
+static int file, in_batch, batches, streams;
+static size_t file_bytes, chunk_bytes;
+static char *mapping, *pinned;
+static uint64_t slab;
+static void *context, *stream_of[MAX_STREAMS];
+static Batch batch_of[MAX_BATCHES];
+static _Atomic size_t next_chunk;
+static _Atomic long read_nanos, wait_nanos;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static void require(int ok, const char *what) {
+    if (!ok) {
+        fprintf(stderr, "%s failed\n", what);
+        exit(1);
+    }
+}
+
+__attribute__((target("avx2"))) static void copy_past_cache(char *to, const char *from, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) {
+        __m256i low = _mm256_loadu_si256((const __m256i *)(from + i));
+        __m256i high = _mm256_loadu_si256((const __m256i *)(from + i + 32));
+        _mm_prefetch(from + i + 1024, _MM_HINT_T0);
+        _mm256_stream_si256((__m256i *)(to + i), low);
+        _mm256_stream_si256((__m256i *)(to + i + 32), high);
+    }
+    _mm_sfence();
+}
+
+static void read_chunk(char *to, size_t offset, size_t bytes) {
+    if (!strncmp(way, "pread", 5)) {
+        for (size_t got = 0; got < bytes;) {
+            ssize_t more = pread(file, to + got, bytes - got, offset + got);
+            require(more > 0, "pread");
+            got += more;
+        }
+    } else if (!strncmp(way, "map", 3)) {
+        memcpy(to, mapping + offset, bytes);
+    } else if (!strncmp(way, "stream", 6)) {
+        copy_past_cache(to, mapping + offset, bytes & ~(size_t)63);
+    }
+}
+
+/* Waits until the batch's buffer has been copied as often as it was filled before. */
+static void await_buffer(Batch *batch, long round) {
+    if (atomic_load(&batch->round) >= round) {
+        return;
+    }
+    pthread_mutex_lock(&batch->lock);
+    while (atomic_load(&batch->round) < round) {
+        if (atomic_load(&batch->filled) == in_batch) {
+            cuda.await(batch->copied);
+            atomic_store(&batch->filled, 0);
+            atomic_fetch_add(&batch->round, 1);
+        } else {
+            pthread_mutex_unlock(&batch->lock);
+            usleep(10);
+            pthread_mutex_lock(&batch->lock);
+        }
+    }
+    pthread_mutex_unlock(&batch->lock);
+}
+
+static void chunk_is_read(Batch *batch, size_t number, int last) {
+    pthread_mutex_lock(&batch->lock);
+    int filled = atomic_load(&batch->filled) + 1;
+    if (filled == in_batch || last) {
+        filled = in_batch;
+        size_t bytes = in_batch * chunk_bytes;
+        uint64_t target = slab + number * bytes % (SLAB_BYTES - bytes) / 4096 * 4096;
+        void *stream = stream_of[number % streams];
+        require(!cuda.copy(target, pinned + number % batches * bytes, bytes, stream), "cuMemcpyHtoDAsync");
+        require(!cuda.record(batch->copied, stream), "cuEventRecord");
+    }
+    atomic_store(&batch->filled, filled);
+    pthread_mutex_unlock(&batch->lock);
+}
+
+static void *reader(void *unused) {
+    (void)unused;
+    long reading = 0, waiting = 0;
+    cuda.set_current(context);
+    for (;;) {
+        size_t chunk = atomic_fetch_add(&next_chunk, 1), offset = chunk * chunk_bytes;
+        if (offset >= file_bytes) {
+            break;
+        }
+        size_t bytes = file_bytes - offset < chunk_bytes ? file_bytes - offset : chunk_bytes;
+        size_t number = chunk / in_batch;
+        Batch *batch = &batch_of[number % batches];
+        double start = now();
+        await_buffer(batch, number / batches);
+        double waited = now();
+        read_chunk(pinned + (number % batches * in_batch + chunk % in_batch) * chunk_bytes, offset, bytes);
+        waiting += (waited - start) * 1e9;
+        reading += (now() - waited) * 1e9;
+        chunk_is_read(batch, number, offset + bytes >= file_bytes);
+    }
+    atomic_fetch_add(&read_nanos, reading);
+    atomic_fetch_add(&wait_nanos, waiting);
+    return NULL;
+}
+
+static void open_cuda(void) {
+    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    require(library != NULL, "dlopen of libcuda.so.1");
+    const char *names[] = {"cuInit", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemHostAlloc",
+                           "cuMemAlloc_v2", "cuStreamCreate", "cuMemcpyHtoDAsync_v2",
+                           "cuEventCreate", "cuEventRecord", "cuEventSynchronize"};
+    void **functions = (void **)&cuda;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        functions[i] = dlsym(library, names[i]);
+        require(functions[i] != NULL, names[i]);
+    }
+    require(!cuda.init(0) && !cuda.retain(&context, 0) && !cuda.set_current(context), "opening GPU 0");
+    size_t bytes = batches * in_batch * chunk_bytes;
+    require(!cuda.host_alloc((void **)&pinned, bytes, 0) && !cuda.alloc(&slab, SLAB_BYTES), "allocating");
+    for (int i = 0; i < streams; i++) {
+        require(!cuda.stream(&stream_of[i], 1), "cuStreamCreate");
+    }
+    for (int i = 0; i < batches; i++) {
+        pthread_mutex_init(&batch_of[i].lock, NULL);
+        require(!cuda.event(&batch_of[i].copied, strstr(way, "-blocked") ? 3 : 2), "cuEventCreate");
+    }
+}
+
+static double once(int readers) {
+    double start = now();
+    int maps = !strncmp(way, "map", 3) || !strncmp(way, "stream", 6);
+    if (maps) {
+        mapping = mmap(NULL, file_bytes, PROT_READ, MAP_SHARED, file, 0);
+        require(mapping != MAP_FAILED, "mmap");
+        if (strstr(way, "-once")) {
+            madvise(mapping, file_bytes, MADV_SEQUENTIAL);
+        }
+    }
+    next_chunk = 0;
+    read_nanos = wait_nanos = 0;
+    for (int i = 0; i < batches; i++) {
+        batch_of[i].round = batch_of[i].filled = 0;
+    }
+    pthread_t threads[MAX_READERS];
+    for (int i = 0; i < readers; i++) {
+        pthread_create(&threads[i], NULL, reader, NULL);
+    }
+    for (int i = 0; i < readers; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    for (int i = 0; i < batches; i++) {
+        cuda.await(batch_of[i].copied);
+    }
+    double seconds = now() - start;
+    if (maps) {
+        munmap(mapping, file_bytes);
+    }
+    return seconds;
+}
+
+int main(int count, char **words) {
+    if (count < 8) {
+        fprintf(stderr, "staging FILE WAY READERS CHUNK_KIB CHUNKS_IN_A_BATCH BATCHES STREAMS [ROUNDS]\n");
+        return 2;
+    }
+    struct stat found;
+    file = open(words[1], O_RDONLY);
+    require(file >= 0 && !fstat(file, &found), words[1]);
+    file_bytes = found.st_size;
+    way = words[2];
+    int readers = atoi(words[3]);
+    chunk_bytes = (size_t)atoi(words[4]) << 10;
+    in_batch = atoi(words[5]);
+    batches = atoi(words[6]);
+    streams = atoi(words[7]);
+    int rounds = count > 8 ? atoi(words[8]) : 4;
+    require(readers > 0 && readers <= MAX_READERS && batches > 0 && batches <= MAX_BATCHES && streams > 0
+                && streams <= MAX_STREAMS && in_batch > 0 && chunk_bytes > 0, "reading the arguments");
+    open_cuda();
+    printf("%s, %d readers, %d batches of %d x %zu KiB, %d streams, GB/s:", way, readers, batches, in_batch,
+           chunk_bytes >> 10, streams);
+    for (int i = 0; i < rounds; i++) {
+        printf(" %.1f", file_bytes / once(readers) / 1e9);
+    }
+    printf("; last: %.2f s in reads, %.2f s in waits\n", read_nanos / 1e9, wait_nanos / 1e9);
+    return 0;
+}
