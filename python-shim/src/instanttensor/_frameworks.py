@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from itertools import islice, starmap
+from itertools import chain, islice, starmap
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _dtypes
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MAX_ORDINAL = 127
 TORCH_NAMES = ("pt", "torch", "pytorch")
 NUMPY_NAMES = ("np", "numpy")
+# From so many tensors on, making views of all of them at once is less work than one by one.
+LONG_RUN = 4
 
 
 class Framework(Protocol):
@@ -131,34 +133,38 @@ class Torch:
     def views(self, base: Any, runs: Sequence[Run]) -> Iterable[Any]:
         return self._views(base, runs)
 
-    def _views(
-        self, base: Any, runs: Sequence[Run], bits: torch.dtype | None = None
-    ) -> Iterable[torch.Tensor]:
+    def _views(self, base: Any, runs: Sequence[Run], bits: torch.dtype | None = None) -> Iterable[torch.Tensor]:
         """The same; where a type is given, of that, which has the size of theirs."""
         typed: dict[torch.dtype, torch.Tensor] = {}
-        arguments: list[tuple[torch.Tensor, tuple[int, ...], tuple[int, ...], int]] = []
+        parts: list[Iterable[torch.Tensor]] = []
+        one_by_one: list[tuple[torch.Tensor, tuple[int, ...], tuple[int, ...], int]] = []
         for names, kind, offset in runs:
             element, shape, strides, step = self._geometry(kind)
             whole = typed.get(element)
             if whole is None:
                 whole = typed[element] = base.view(bits or element)
             start = offset // element.itemsize
-            if len(runs) == 1 and len(names) > 1:
+            if len(names) >= LONG_RUN:
                 # One call into torch for all of them: a third of the time of one for each.
-                return self._torch.as_strided(whole, (len(names), *shape), (step, *strides), start).unbind(0)
+                together = self._torch.as_strided(whole, (len(names), *shape), (step, *strides), start)
+                parts += starmap(self._torch.as_strided, one_by_one), together.unbind(0)
+                one_by_one = []
+                continue
             for _ in names:
-                arguments.append((whole, shape, strides, start))
+                one_by_one.append((whole, shape, strides, start))
                 start += step
-        return starmap(self._torch.as_strided, arguments)
+        parts.append(starmap(self._torch.as_strided, one_by_one))
+        return chain.from_iterable(parts)
 
     def copies(self, base: Any, runs: Sequence[Run]) -> list[Any]:
         if self.ordinal < 0:
-            return [self.own(view) for run in runs for view in self._views(base, [run])]
+            packed = any(run.kind.dtype in _dtypes.PACKED_PAIRS for run in runs)
+            return list(map(self.own if packed else self._torch.clone, self._views(base, runs)))
         # As integers: as floats it would change the bits of NaNs.
         copies: dict[int, Iterator[torch.Tensor]] = {}
         for itemsize, bits in self._bits.items():
             alike = [run for run in runs if self._geometry(run.kind)[0].itemsize == itemsize]
-            copies[itemsize] = iter(self._copied([view for run in alike for view in self._views(base, [run], bits)]))
+            copies[itemsize] = iter(self._copied(list(self._views(base, alike, bits))))
         typed: list[torch.Tensor] = []
         for run in runs:
             element = self._geometry(run.kind)[0]

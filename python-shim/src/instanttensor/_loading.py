@@ -13,6 +13,7 @@ from ._bridge import JavaOwner, call, keep
 from ._capsule import Export
 from ._catalogue import Run
 from ._errors import SafetensorError, UnsupportedDtypeError, about
+from ._frameworks import LONG_RUN
 
 if TYPE_CHECKING:
     from ._catalogue import Catalogue
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 # caller at most, in tensors and in bytes.
 _GROUP_TENSORS = 64
 _GROUP_BYTES = 64 << 20
-# From so many tensors on, making all of them at once is less work than one by one.
-_LONG_RUN = 4
 # Of short runs, so many are prepared before the first tensor of them is seen.
 _STRETCH_RUNS = 1024
 
@@ -237,15 +236,14 @@ def _stretches(framework: Framework, runs: Iterable[Run]) -> Iterator[list[Run]]
     """Long runs by themselves, since all their tensors can be made at once; short ones together."""
     stretch: list[Run] = []
     for run in runs:
-        alone = len(run.names) >= _LONG_RUN or run.kind.size == 0
+        alone = len(run.names) >= LONG_RUN or run.kind.size == 0
         try:
-            framework.check(run.kind)
-        except UnsupportedDtypeError as error:
+            _check(framework, run)
+        except UnsupportedDtypeError:
             # The tensors before it are not to blame.
             if stretch:
                 yield stretch
-            with about(run.names[0]):
-                raise error
+            raise
         if stretch and (alone or len(stretch) == _STRETCH_RUNS):
             yield stretch
             stretch = []
@@ -255,6 +253,15 @@ def _stretches(framework: Framework, runs: Iterable[Run]) -> Iterator[list[Run]]
             stretch.append(run)
     if stretch:
         yield stretch
+
+
+def _check(framework: Framework, run: Run) -> None:
+    """Raises where the library has no such tensors."""
+    try:
+        framework.check(run.kind)
+    except UnsupportedDtypeError as error:
+        with about(run.names[0]):
+            raise error
 
 
 def _empty(framework: Framework, run: Run) -> list[Any]:
@@ -267,8 +274,7 @@ def _copies(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[It
     group = next(groups, None)
     while group is not None:
         for run in group:
-            with about(run.names[0]):
-                framework.check(run.kind)
+            _check(framework, run)
         owned = iter(framework.copies(base, [run for run in group if run.kind.size]))
         copies: list[Any] = []
         for run in group:

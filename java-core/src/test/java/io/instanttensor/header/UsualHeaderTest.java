@@ -68,14 +68,19 @@ class UsualHeaderTest {
 
     @ParameterizedTest
     @ValueSource(strings = {
-        "", " ", "[]", "{", "{'a'}", "{'a':" + ENTRY, "{'a':" + ENTRY + ",}", "{'a':" + ENTRY + "}}", "{}\0", "{}\n", "\ufeff{}",
+        "", " ", "[]", "{", "{'a'}", "{'a':" + ENTRY, "{'a':" + ENTRY + ",}", "{'a':" + ENTRY + "}}", "{}\0", "{}\n",
+        "\ufeff{}",
         "{'é':" + ENTRY + "}", "{'\\u0061':" + ENTRY + "}", "{'a\n':" + ENTRY + "}", "{'a':['F32',[2,3],[0,24]]}",
         "{'__metadata__':null}", "{'__metadata__':{},'__metadata__':{}}", "{'__metadata__':{'a':1}}",
-        "{'a':{'dtype':'F33','shape':[],'data_offsets':[0,4]}}", "{'a':{'dtype':{'F32':null},'shape':[],'data_offsets':[0,4]}}",
-        "{'a':{'dtype':'F32','shape':[01],'data_offsets':[0,4]}}", "{'a':{'dtype':'F32','shape':[-0],'data_offsets':[0,4]}}",
-        "{'a':{'dtype':'F32','shape':[1.0],'data_offsets':[0,4]}}", "{'a':{'dtype':'F32','shape':[],'data_offsets':[0,4,5]}}",
+        "{'a':{'dtype':'F33','shape':[],'data_offsets':[0,4]}}",
+        "{'a':{'dtype':{'F32':null},'shape':[],'data_offsets':[0,4]}}",
+        "{'a':{'dtype':'F32','shape':[01],'data_offsets':[0,4]}}",
+        "{'a':{'dtype':'F32','shape':[-0],'data_offsets':[0,4]}}",
+        "{'a':{'dtype':'F32','shape':[1.0],'data_offsets':[0,4]}}",
+        "{'a':{'dtype':'F32','shape':[],'data_offsets':[0,4,5]}}",
         "{'a':{'dtype':'U8','shape':[1000000000000000000],'data_offsets':[0,1]}}", "{'a':{'dtype':'F32','shape':[]}}",
-        "{'a':{'dtype':'U8','shape':[1,1,1,1,1,1,1,1,1],'data_offsets':[0,1]}}", "{'a':{}}", "{'a':{'dtype':'F32','dtype':'F32'}}",
+        "{'a':{'dtype':'U8','shape':[1,1,1,1,1,1,1,1,1],'data_offsets':[0,1]}}", "{'a':{}}",
+        "{'a':{'dtype':'F32','dtype':'F32'}}",
         "{'a':{'dtype':'F32','shape':[],'data_offsets':[0,4],'more':1}}",
         "{'a':{'dtype':'F32','shape':[],'data_offsets':[0,4],'data_offsets':[0,4]}}"
     })
@@ -87,7 +92,8 @@ class UsualHeaderTest {
     void headersAreReadPieceByPieceWhereverAnEntryIsCut() throws HeaderJsonException {
         StringBuilder header = new StringBuilder("{");
         for (int i = 0; header.length() < 3 * UsualHeader.WINDOW_BYTES; i++) {
-            header.append(i == 0 ? "" : ",").append("'layer.").append("x".repeat(i % 301)).append(i).append("':").append(ENTRY);
+            header.append(i == 0 ? "" : ",").append("'layer.")
+                    .append("x".repeat(i % 301)).append(i).append("':").append(ENTRY);
         }
         assertReadsTheSame(bytes(header + "}"));
         assertReadsTheSame(bytes(header + "}" + " ".repeat(2 * UsualHeader.WINDOW_BYTES)));
@@ -129,9 +135,11 @@ class UsualHeaderTest {
             List<String> fields = new ArrayList<>(List.of(
                     "'dtype':'" + DType.values()[random.nextInt(DType.values().length)] + "'",
                     "'shape':" + random.ints(random.nextInt(4), 0, 300).boxed().toList(),
-                    "'data_offsets':[" + random.nextInt(99) + "," + random.nextLong(1L << random.nextInt(1, 63)) + "]"));
+                    "'data_offsets':[" + random.nextInt(99) + ","
+                            + random.nextLong(1L << random.nextInt(1, 63)) + "]"));
             Collections.shuffle(fields, random);
-            members.add("'t" + random.nextInt(3) + "':{" + String.join(random.nextBoolean() ? "," : ", ", fields) + "}");
+            members.add("'t" + random.nextInt(3) + "':{"
+                    + String.join(random.nextBoolean() ? "," : ", ", fields) + "}");
         }
         return bytes("{" + String.join(",", members) + "}" + " ".repeat(random.nextInt(3)));
     }
