@@ -73,8 +73,8 @@ class CudaLoadOnStubTest extends LoadContract {
             loadAll();
         }
         assertTrue(pinned > 0);
-        // Ten slabs of two tensors, and none has more than one batch.
-        assertTrue(staging.pinnedBytes() <= 20 * (64 * KIB + 128 * KIB), "pinned " + staging.pinnedBytes());
+        // Twenty batches each, most of them in buffers of the loads before.
+        assertTrue(StubCuda.calls("cuMemHostAlloc") < 20, "pinned " + StubCuda.calls("cuMemHostAlloc") + " more");
         assertEquals(0, StubCuda.calls("cuMemFreeHost"));
     }
 
