@@ -29,7 +29,7 @@ def rehearse(engine: Engine) -> None:
     if len(os.sched_getaffinity(0)) < _SPARE_PROCESSORS:
         return
     with contextlib.suppress(Exception):
-        engine.rehearse()
+        # The engine's own has begun, and is not waited for: this one meets it half-way.
         framework = _framework()
         if framework is None:
             return
@@ -72,7 +72,8 @@ def _load(path: str, framework: _frameworks.Framework) -> None:
                 catalogue,
                 catalogue.selected,
                 framework,
-                copy=True,
+                # A copy would load one of torch's kernels, which has time while the first bytes are on their way.
+                copy=False,
                 cap_bytes=sys.maxsize,
                 group=None,
                 waiting=lambda _: None,
