@@ -23,7 +23,7 @@ ORDER = (
     # The checkpoint with all of that, and ranks that share it.
     "_distributed", "_stats", "_checkpoint",
     # Reading: into slabs and from there to tensors, or into memory of their own.
-    "_loading", "_pass", "_reads", "_slices", "_rehearsal",
+    "_loading", "_pass", "_reads", "_slices",
     # The public face.
     "_safe_open", "__init__",
     # The command line.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from . import _bridge, _dtypes, _filters, _frameworks, _loading, _pass, _paths, _progress, _reads, _rehearsal
+from . import _dtypes, _filters, _frameworks, _loading, _pass, _paths, _progress, _reads
 from ._checkpoint import Checkpoint
 from ._errors import about
 from ._options import BackendCandidate, Options, Progress
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     PathLike: TypeAlias = str | os.PathLike[str]
 
-_bridge.after_start(_rehearsal.rehearse)
 
 
 class safe_open:  # noqa: N801  (the name is safetensors')

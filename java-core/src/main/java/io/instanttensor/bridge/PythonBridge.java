@@ -18,9 +18,17 @@ public final class PythonBridge {
 
     private PythonBridge() {}
 
-    /// Waits until a load has been gone through once, so that the first real one is quick.
+    /// Goes through a load once, so that the first real one is quick.
     public static void rehearse() throws InterruptedException {
-        Rehearsal.await();
+        Rehearsal.start();
+        Rehearsal.await(0);
+    }
+
+    /// Gives a rehearsal that has been started time to end.
+    ///
+    /// @param timeoutMillis more than 0
+    public static void awaitRehearsal(long timeoutMillis) throws InterruptedException {
+        Rehearsal.await(timeoutMillis);
     }
 
     /// A small checkpoint that exists in memory only, for Python's own rehearsal.

@@ -55,9 +55,15 @@ final class Rehearsal {
         }
     }
 
-    static void await() throws InterruptedException {
-        start();
-        running.join();
+    /// Waits for its end, where it has been started.
+    static void await(long timeoutMillis) throws InterruptedException {
+        Thread started;
+        synchronized (Rehearsal.class) {
+            started = running;
+        }
+        if (started != null) {
+            started.join(timeoutMillis);
+        }
     }
 
     /// What fails here is told by the first real load, to somebody who wants to know.
