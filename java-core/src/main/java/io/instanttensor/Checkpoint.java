@@ -27,8 +27,10 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Optional;
+import java.util.Set;
 
 /// One or more safetensors files, open together.
 ///
@@ -49,9 +51,13 @@ import java.util.Optional;
 ///
 /// Thread-safe. Loads that are under way when it is closed go on until they are closed themselves.
 public final class Checkpoint implements AutoCloseable {
+    /// What is not free by then is freed later.
+    private static final long CLOSE_WAIT_MILLIS = 500;
+
     private final OpenFiles open;
     private final Catalogue catalogue;
     private final List<Backend> backends;
+    private final Set<DeviceHome> used = new HashSet<>();
     private List<ChunkReader> readers;
     private boolean closed;
 
@@ -209,6 +215,7 @@ public final class Checkpoint implements AutoCloseable {
             LoadPlan plan, DeviceHome home, MemorySource source, LoadOptions options, SlabBudget budget)
             throws IOException {
         open.retain();
+        remember(home);
         Load load;
         try {
             requireFilesUnchanged(plan);
@@ -234,12 +241,29 @@ public final class Checkpoint implements AutoCloseable {
         }
     }
 
-    /// Closes the files, or leaves it to the last load that reads them.
+    private synchronized void remember(DeviceHome home) {
+        used.add(home);
+    }
+
+    /// Closes the files, or leaves it to the last load that reads them, and waits until memory that nobody
+    /// views has been freed.
     @Override
-    public synchronized void close() {
-        if (!closed) {
+    public void close() {
+        Set<DeviceHome> homes;
+        synchronized (this) {
+            if (closed) {
+                return;
+            }
             closed = true;
-            open.release();
+            homes = Set.copyOf(used);
+        }
+        open.release();
+        try {
+            for (DeviceHome home : homes) {
+                home.reclaimer().awaitIdle(CLOSE_WAIT_MILLIS);
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
         }
     }
 }

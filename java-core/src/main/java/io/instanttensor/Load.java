@@ -125,7 +125,8 @@ public final class Load implements AutoCloseable {
     }
 
     /// Ends the load: its readers leave, what was not handed out is freed. What was handed out stays
-    /// with its views.
+    /// with its views. After the last slab, freeing goes on behind the caller's back; closing the checkpoint
+    /// waits for it.
     @Override
     public void close() {
         if (!closed.compareAndSet(false, true)) {
@@ -138,8 +139,10 @@ public final class Load implements AutoCloseable {
         queue.stop();
         try {
             if (pipeline.awaitDrained(CLOSE_WAIT_MILLIS, TimeUnit.MILLISECONDS)) {
-                queue.settleIfOver();
-                home.reclaimer().awaitIdle(CLOSE_WAIT_MILLIS);
+                home.reclaimer().offer(queue::settleIfOver);
+                if (!exhausted()) {
+                    home.reclaimer().awaitIdle(CLOSE_WAIT_MILLIS);
+                }
             }
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
@@ -151,6 +154,11 @@ public final class Load implements AutoCloseable {
         @Override
         public Target open(int slab) throws InterruptedException {
             return queue.open(slab);
+        }
+
+        @Override
+        public void openAhead(int slab) throws InterruptedException {
+            queue.openAhead(slab);
         }
 
         @Override

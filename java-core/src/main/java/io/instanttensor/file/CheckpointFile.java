@@ -143,7 +143,7 @@ public final class CheckpointFile implements AutoCloseable {
 
     private long bytesNow() throws FileException {
         try {
-            return Posix.stat(fd).bytes();
+            return Posix.size(fd);
         } catch (ErrnoException e) {
             throw new FileException(path, e.errno(), e.getMessage());
         }

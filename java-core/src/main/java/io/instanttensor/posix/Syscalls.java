@@ -18,6 +18,7 @@ import java.lang.invoke.MethodHandle;
 final class Syscalls {
     // asm/unistd_64.h
     static final long CLOSE = 3;
+    static final long LSEEK = 8;
     static final long MMAP = 9;
     static final long MUNMAP = 11;
     static final long PREAD64 = 17;
@@ -44,6 +45,11 @@ final class Syscalls {
                     JAVA_LONG, JAVA_LONG, JAVA_LONG, ADDRESS, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
             Linker.Option.captureCallState("errno"), Linker.Option.firstVariadicArg(1));
 
+    /// A thread's own, and made once: with one for each call, reads left so much to the garbage collector that it
+    /// stopped all of them for 10 ms twice in 60 GB.
+    private static final ThreadLocal<MemorySegment> STATE =
+            ThreadLocal.withInitial(() -> Arena.ofAuto().allocate(CALL_STATE));
+
     private Syscalls() {}
 
     /// A call whose second argument is a number.
@@ -60,8 +66,8 @@ final class Syscalls {
     static long call(String name, long number, long a, MemorySegment b, long c, long d, long e, long f)
             throws ErrnoException {
         int errno;
-        try (Arena arena = Arena.ofConfined()) {
-            MemorySegment state = arena.allocate(CALL_STATE);
+        MemorySegment state = STATE.get();
+        try {
             long result = (long) SYSCALL.invokeExact(state, number, a, b, c, d, e, f);
             // Not just < 0: what a system call returns may be an address.
             if (result != -1) {

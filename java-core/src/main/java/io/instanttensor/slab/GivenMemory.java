@@ -22,7 +22,7 @@ public final class GivenMemory implements MemorySource {
     }
 
     @Override
-    public SlabMemory acquire(SlabLayout layout) {
+    public SlabMemory acquire(SlabLayout layout, boolean wait) {
         DeviceMemory target = targets.get(layout.index());
         if (target.bytes() < layout.allocationBytes()) {
             throw new IllegalArgumentException("target " + layout.index() + " has " + target.bytes()

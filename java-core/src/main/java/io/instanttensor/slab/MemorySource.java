@@ -4,10 +4,11 @@ import io.instanttensor.plan.SlabLayout;
 
 /// Where the memory of a load's slabs comes from, and where it goes back to.
 public interface MemorySource {
-    /// Memory for a slab, as soon as there is some. Asked for in the slabs' order.
+    /// Memory for a slab. Asked for in the slabs' order.
     ///
-    /// @return null once the source has been stopped
-    SlabMemory acquire(SlabLayout layout) throws InterruptedException;
+    /// @param wait whether to block until there is some
+    /// @return null once the source has been stopped, or where there is none and nobody wants to wait
+    SlabMemory acquire(SlabLayout layout, boolean wait) throws InterruptedException;
 
     /// A slab has been handed out: its memory belongs to its views until it comes back.
     void handedOut(SlabMemory memory);

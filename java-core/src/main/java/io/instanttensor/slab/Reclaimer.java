@@ -14,7 +14,7 @@ public final class Reclaimer {
     private static final System.Logger LOG = System.getLogger(Reclaimer.class.getName());
 
     private final Device device;
-    private final LinkedBlockingQueue<Slab> queue = new LinkedBlockingQueue<>();
+    private final LinkedBlockingQueue<Runnable> queue = new LinkedBlockingQueue<>();
     private final AtomicLong offered = new AtomicLong();
     private long reclaimed;
 
@@ -29,8 +29,13 @@ public final class Reclaimer {
 
     /// Queues a slab. Never blocks.
     void offer(Slab slab) {
+        offer(() -> reclaim(slab));
+    }
+
+    /// Queues what gives memory back and takes its time: freeing eight slabs of a GPU takes milliseconds.
+    public void offer(Runnable giveBack) {
         offered.incrementAndGet();
-        queue.add(slab);
+        queue.add(giveBack);
     }
 
     /// Waits until all that has been offered so far is back; for callers that want to see memory flat.
@@ -52,9 +57,9 @@ public final class Reclaimer {
     private void run() {
         while (true) {
             try {
-                Slab slab = queue.take();
-                try (Device.Scope scope = enterFor(slab)) {
-                    slab.reclaim();
+                Runnable next = queue.take();
+                try {
+                    next.run();
                 } finally {
                     countReclaimed();
                 }
@@ -65,6 +70,12 @@ public final class Reclaimer {
                 // for this slab; the load that it came from may be long over.
                 LOG.log(System.Logger.Level.WARNING, "a slab on " + device.id() + " could not be taken back", e);
             }
+        }
+    }
+
+    private void reclaim(Slab slab) {
+        try (Device.Scope scope = enterFor(slab)) {
+            slab.reclaim();
         }
     }
 

@@ -36,7 +36,7 @@ public final class SlabPool implements MemorySource {
     }
 
     @Override
-    public SlabMemory acquire(SlabLayout layout) throws InterruptedException {
+    public SlabMemory acquire(SlabLayout layout, boolean wait) throws InterruptedException {
         long needed = layout.allocationBytes();
         long capacity = capacityFor(layout);
         synchronized (this) {
@@ -56,8 +56,10 @@ public final class SlabPool implements MemorySource {
                 }
                 if (!idle.isEmpty()) {
                     free(idle.pop());
-                } else {
+                } else if (wait) {
                     wait();
+                } else {
+                    return null;
                 }
             }
         }

@@ -2,6 +2,7 @@ package io.instanttensor.slab;
 
 import io.instanttensor.device.ConsumerStream;
 import io.instanttensor.device.Device;
+import io.instanttensor.device.OutOfDeviceMemoryException;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.stage.Cleanup;
@@ -55,28 +56,44 @@ public final class SlabQueue implements SlabRoom {
                 }
                 allocating = true;
             }
-            boolean given = false;
-            try {
-                given = allocateNext();
-            } finally {
-                synchronized (allocation) {
-                    allocating = false;
-                    allocation.notifyAll();
-                }
-            }
-            if (!given) {
+            if (!allocateNext(true)) {
                 return null;
             }
         }
         return slab;
     }
 
-    /// Gives memory to the first slab that has none; one thread at a time.
-    private boolean allocateNext() throws InterruptedException {
-        Slab next = slabs.get(allocated);
+    @Override
+    public void openAhead(int index) throws InterruptedException {
+        synchronized (allocation) {
+            if (allocating || stopped || allocated > index + 1 || allocated == slabs.size()) {
+                return;
+            }
+            allocating = true;
+        }
+        try {
+            allocateNext(false);
+        } catch (OutOfDeviceMemoryException e) {
+            // Whoever needs it meets the same, or there is room by then.
+        }
+    }
+
+    /// Gives memory to the first slab that has none; called by the one thread that has set `allocating`.
+    private boolean allocateNext(boolean wait) throws InterruptedException {
+        try {
+            return giveMemory(slabs.get(allocated), wait);
+        } finally {
+            synchronized (allocation) {
+                allocating = false;
+                allocation.notifyAll();
+            }
+        }
+    }
+
+    private boolean giveMemory(Slab next, boolean wait) throws InterruptedException {
         SlabMemory memory = null;
         if (next.layout().allocationBytes() > 0) {
-            memory = source.acquire(next.layout());
+            memory = source.acquire(next.layout(), wait);
             if (memory == null) {
                 return false;
             }

@@ -64,6 +64,8 @@ final class Reader implements Runnable {
         }
         if (batch.chunkRead()) {
             pipeline.send(batch, target);
+            // Behind the copies, so that the wire has something to do meanwhile.
+            pipeline.room().openAhead(chunk.slab());
         }
         return true;
     }

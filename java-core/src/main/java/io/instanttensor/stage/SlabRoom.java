@@ -11,6 +11,10 @@ public interface SlabRoom {
     /// @return null once the load has been stopped
     Target open(int slab) throws InterruptedException;
 
+    /// Gives memory to the slab after this one, if there is some at once: whoever calls holds up itself, and not
+    /// all who come to that slab.
+    void openAhead(int slab) throws InterruptedException;
+
     /// A reader failed; the load is over.
     void fail(Throwable cause);
 
