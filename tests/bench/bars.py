@@ -113,7 +113,7 @@ def _compare(results, case, parts):
 
 
 def _ahead(results, name, loader, figure, rivals):
-    own, limit = results.gigabytes_per_second(name, loader, figure), results.pinned_rate(name)
+    own, limit = results.gigabytes_per_second(name, loader, figure), results.pinned_rate()
     others = [results.gigabytes_per_second(name, rival, which) for rival in rivals for which in ("first", "later")]
     others = [rate for rate in others if rate is not None]
     if own is None or limit is None or not others:

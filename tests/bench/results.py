@@ -86,22 +86,17 @@ class Results:
         return None if seconds is None else self.answers(case, loader)[0]["bytes"] / seconds / 1e9
 
     def pinned_rate(self, case=None, loader=None):
-        """The median of L, GB/s."""
+        """L, GB/s: the highest that a process found, since what disturbs it only lowers it."""
         found = [
             answer["pinned_rate"] for (name, who), answers in self._answers.items() for answer in answers
             if case in (None, name) and loader in (None, who) and answer["pinned_rate"] is not None
         ]  # fmt: skip
-        return statistics.median(found) if found else None
+        return max(found, default=None)
 
     def ratio(self, case, loader, which):
-        """The median of the rate over L, each by the L of its own process."""
-        found = [
-            answer["bytes"] / value / 1e9 / answer["pinned_rate"]
-            for answer in self.answers(case, loader)
-            if answer["pinned_rate"] is not None
-            for value in _seconds(answer, which)
-        ]
-        return statistics.median(found) if found else None
+        """The median rate over L."""
+        rate, limit = self.gigabytes_per_second(case, loader, which), self.pinned_rate()
+        return rate / limit if rate and limit else None
 
     def memory(self, case, loader, what):
         """MiB, the largest of all answers: "device", "slabs", "pinned", "resident" (growth, less what is pinned)."""
