@@ -76,6 +76,8 @@ def judge(results, case, sentence):
     if is_met is None:
         return Verdict(sentence, "", "no figure")
     answers = results.answers(case.name, parts["loader"])
+    if len(results.machines()) > 1:
+        return Verdict(sentence, found, "not judged: different machines")
     if answers[0]["device"] != "cuda":
         return Verdict(sentence, found, "not judged: no GPU")
     if any(answer["size"] != "full" for answer in answers):
@@ -114,12 +116,19 @@ def _compare(results, case, parts):
 
 def _ahead(results, name, loader, figure, rivals):
     own, limit = results.gigabytes_per_second(name, loader, figure), results.pinned_rate()
-    others = [results.gigabytes_per_second(name, rival, which) for rival in rivals for which in ("first", "later")]
-    others = [rate for rate in others if rate is not None]
+    found = {
+        rival: [rate for which in ("first", "later") if (rate := results.gigabytes_per_second(name, rival, which))]
+        for rival in rivals
+    }
+    others = [rate for rates in found.values() for rate in rates]
     if own is None or limit is None or not others:
         return "", None
     needed = [rate * AHEAD if rate * AHEAD < NEAR_L * limit else rate for rate in others]
-    return f"{own:.1f} against {max(others):.1f} GB/s", all(own > rate for rate in needed)
+    is_ahead = all(own > rate for rate in needed)
+    if is_ahead and not all(found.values()):
+        # Of one that is not there nobody knows.
+        return "", None
+    return f"{own:.1f} against {max(others):.1f} GB/s", is_ahead
 
 
 def straight_line(points):

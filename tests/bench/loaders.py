@@ -7,7 +7,7 @@ import mmap
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 DIRECT_THREADS = 16
@@ -66,15 +66,18 @@ def instanttensor(copy):
 def safetensors(files, device):
     from safetensors import safe_open
 
-    def pairs():
+    def pairs(closing):
         for path in files:
-            with safe_open(path, framework="pt", device=device) as f:
-                for name in f.keys():
-                    tensor = f.get_tensor(name)
-                    # On the host it is a view of the mapped file, and nothing is read yet.
-                    yield name, tensor.clone() if device == "cpu" else tensor
+            closing.close()
+            f = closing.enter_context(safe_open(path, framework="pt", device=device))
+            for name in f.keys():
+                tensor = f.get_tensor(name)
+                # On the host it is a view of the mapped file, and nothing is read yet.
+                yield name, tensor.clone() if device == "cpu" else tensor
 
-    yield Pairs(pairs())
+    # The last file is closed with the context, as all files of other loaders are.
+    with ExitStack() as closing:
+        yield Pairs(pairs(closing))
 
 
 @contextmanager
@@ -82,18 +85,21 @@ def fastsafetensors(files, device):
     import torch
     from fastsafetensors import SafeTensorsFileLoader, SingleGroup
 
-    def pairs():
+    def pairs(closing):
         where = torch.device("cuda", 0) if device == "cuda" else torch.device(device)
         for path in files:
+            closing.close()
             loader = SafeTensorsFileLoader(SingleGroup(), where, nogds=True)
+            closing.callback(loader.close)
             loader.add_filenames({0: [path]})
             buffers = loader.copy_files_to_device()
+            closing.callback(buffers.close)
             for name in buffers.key_to_rank_lidx:
                 yield name, buffers.get_tensor(name)
-            buffers.close()
-            loader.close()
 
-    yield Pairs(pairs())
+    # As with safetensors.
+    with ExitStack() as closing:
+        yield Pairs(pairs(closing))
 
 
 @contextmanager

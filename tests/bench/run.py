@@ -211,7 +211,7 @@ def arguments_of(argv):
     add("--limit", type=float, default=300, help="seconds that one process may take (%(default)s)")
     add("--scale", choices=("auto", "full", "small"), default="auto", help="the size of rows: what fits, or this one")
     add("--check", action="store_true", help="compare a checksum over every tensor")
-    add("--folder", type=Path, default=Path("/dev/shm/instanttensor-bench"), help="in memory (%(default)s)")
+    add("--folder", type=Path, default=Path("/dev/shm"), help="in memory (%(default)s)")
     add("--disk", type=Path, help="a folder on disk")
     add("--cpp-path", help="a folder with the C++ package instanttensor")
     add("--out", type=Path, default=Path(".build/bench"), help="for results (%(default)s)")

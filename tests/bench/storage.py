@@ -11,7 +11,7 @@ from machine import last_line, memory_available
 
 # Left to everybody else.
 MEMORY_FLOOR_BYTES = 2 << 30
-STAMP = "made"
+STAMP = ".instanttensor-bench"
 
 
 class Storage:
@@ -25,7 +25,9 @@ class Storage:
     """
 
     def __init__(self, folder, in_memory):
-        self.folder = Path(folder)
+        # Of its own, within what was named: everything in here can go.
+        self.folder = Path(folder) / "instanttensor-bench"
+        self._named_was_there = Path(folder).exists()
         self._in_memory = in_memory
         self.made = []
 
@@ -76,6 +78,7 @@ class Storage:
             self._make(self.folder / name, checkpoint)
 
     def _make(self, folder, checkpoint):
+        # What an earlier run did not finish.
         shutil.rmtree(folder, ignore_errors=True)
         print(f"making {folder}", file=sys.stderr)
         self.made.append(folder)
@@ -102,5 +105,7 @@ class Storage:
         """Removes what was made here."""
         for folder in list(self.made):
             self._remove(folder)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        named = self.folder.parent
+        for folder in (self.folder,) if self._named_was_there else (self.folder, named):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()

@@ -83,9 +83,15 @@ def test_one_loader_or_row_can_be_held_against_another() -> None:
     ],
 )
 def test_ahead_means_by_a_tenth_as_far_as_the_wire_allows(rival: float, word: str) -> None:
-    peer = answered("moe", "cpp", [9.0, rival])
+    peer, other = answered("moe", "cpp", [9.0, rival]), answered("moe", "cpp-copy", [9.0])
     found = f"40.0 against {50 / rival:.1f} GB/s"
-    assert judged("ours first ahead of cpp,cpp-copy", OURS, peer) == (found, word)
+    assert judged("ours first ahead of cpp,cpp-copy", OURS, peer, other) == (found, word)
+
+
+def test_nobody_is_ahead_of_one_that_has_no_figure() -> None:
+    slow, fast = answered("moe", "cpp", [2.0]), answered("moe", "cpp", [1.0])
+    assert judged("ours first ahead of cpp,cpp-copy", OURS, slow) == ("", "no figure")
+    assert judged("ours first ahead of cpp,cpp-copy", OURS, fast) == ("40.0 against 50.0 GB/s", "missed")
 
 
 def test_near_the_wire_ahead_is_enough() -> None:

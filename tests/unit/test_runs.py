@@ -132,7 +132,7 @@ def test_packed_pairs_are_copied_bit_by_bit(framework: Torch) -> None:
 def test_a_group_ends_at_so_many_tensors_or_bytes() -> None:
     small, half = Run([str(i) for i in range(130)], BYTES, 0), Kind("U8", (40 << 20,), 40 << 20)
     large = Run(["a", "b", "c"], half, 1024)
-    groups = [[(run.names, run.offset) for run in group] for group in _loading._groups([small, large])]
+    groups = [[(run.names, run.offset) for run in group] for group in _loading._groups(Torch(torch.device("cpu")), [small, large])]
     assert groups == [
         [([str(i) for i in range(64)], 0)],
         [([str(i) for i in range(64, 128)], 256)],
@@ -162,3 +162,13 @@ def test_a_copy_is_let_go_of_as_it_is_handed_out() -> None:
         assert [there() is None for there in seen] == [True] * len(seen)
         seen.append(weakref.ref(tensor))
         del tensor
+
+
+@pytest.mark.parametrize("batches", [_loading._views, _loading._copies])
+def test_a_type_that_is_missing_does_not_cost_the_tensors_before_it(batches: Any) -> None:
+    base = torch.arange(12, dtype=torch.uint8)
+    found: list[str] = []
+    with pytest.raises(UnsupportedDtypeError):
+        for batch in batches(Torch(torch.device("cpu")), base, [Run(["a"], BYTES, 0), Run(["b"], NONE, 4)]):
+            found += [name for name, _ in batch]
+    assert found == ["a"]

@@ -96,8 +96,8 @@ def engine() -> Engine:
         with _starting:
             if _engine is None:
                 _settle_in(found)
-                _await_rehearsal(found, time.perf_counter() - begun)
                 _engine = found
+                _await_rehearsal(found, time.perf_counter() - begun)
     return _engine
 
 

@@ -161,8 +161,8 @@ def _uncollected() -> Iterator[None]:
     """Without Python's garbage collector: jep ends the attachment with a collection of everything there is, which
     beside torch takes 65 ms."""
     enabled = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if enabled:

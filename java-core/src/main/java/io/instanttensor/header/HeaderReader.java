@@ -14,6 +14,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 
 /// Reads a file's header and makes all of the format's checks, in the format's order. Stateless: many
 /// threads may read the headers of many files. The bytes stay off the heap and are gone on return.
@@ -41,6 +42,23 @@ public final class HeaderReader {
             return new SafetensorsHeader(
                     file.path(), file.bytes(), dataOffset, parsed.metadata(), layout.check(parsed.tensors()));
         }
+    }
+
+    /// The header of a file that does not exist, as a usual one is read.
+    ///
+    /// @param text of the header, of the usual kind
+    /// @throws IllegalArgumentException for another
+    public static SafetensorsHeader parse(Path file, byte[] text, long dataBytes) throws IOException {
+        ParsedHeader parsed = UsualHeader.parse(
+                (index, target, offset, count) -> System.arraycopy(
+                        text, Math.toIntExact(index), target, offset, count), text.length);
+        if (parsed == null) {
+            throw new IllegalArgumentException("a header of " + text.length + " bytes that is not usual");
+        }
+        long dataOffset = LENGTH_BYTES + text.length;
+        DataLayout layout = new DataLayout(file, dataOffset + dataBytes, dataOffset);
+        return new SafetensorsHeader(
+                file, dataOffset + dataBytes, dataOffset, parsed.metadata(), layout.check(parsed.tensors()));
     }
 
     private static long readLength(CheckpointFile file, Arena arena) throws IOException {

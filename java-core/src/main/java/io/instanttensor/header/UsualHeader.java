@@ -123,6 +123,9 @@ final class UsualHeader {
             if (dtype == null && reads(DTYPE)) {
                 expect(':');
                 dtype = DType.named(text());
+                if (dtype == null) {
+                    throw UnusualException.INSTANCE;
+                }
             } else if (shape == null && reads(SHAPE)) {
                 expect(':');
                 shape = shape();

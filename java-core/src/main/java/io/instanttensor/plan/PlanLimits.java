@@ -16,7 +16,7 @@ public record PlanLimits(long slabBytes, long chunkBytes, long batchBytes, Share
     public static final long DEFAULT_BATCH_BYTES = 8L << 20;
     /// Below this a read costs more in calls than in bytes; it is a page, and what direct I/O wants.
     public static final long MIN_CHUNK_BYTES = 4096;
-    /// Half of the pinned memory that we allow ourselves.
+    /// Of the 98 MiB of pinned memory that we allow ourselves.
     public static final long MAX_CHUNK_BYTES = 64L << 20;
     /// What lies between two wanted tensors is read along when it is shorter than this: a read of
     /// 64 KiB costs about as much as starting another one. Read along, not kept.

@@ -24,12 +24,18 @@ public record FileStat(
     private static final int S_IFREG = 0x8000;
     private static final int S_IFDIR = 0x4000;
 
+    static final int SIZE_MASK = STATX_SIZE;
+
+    static long size(MemorySegment statx) {
+        return statx.get(JAVA_LONG, 40);
+    }
+
     static FileStat of(MemorySegment statx) {
         int answered = statx.get(JAVA_INT, 0);
         int type = statx.get(JAVA_SHORT, 28) & S_IFMT;
         boolean saysDirect = (answered & STATX_DIOALIGN) != 0;
         return new FileStat(
-                type == S_IFREG, type == S_IFDIR, statx.get(JAVA_LONG, 40),
+                type == S_IFREG, type == S_IFDIR, size(statx),
                 saysDirect ? statx.get(JAVA_INT, 156) : 0, saysDirect ? statx.get(JAVA_INT, 152) : 0, saysDirect);
     }
 }

@@ -18,7 +18,6 @@ public final class Posix {
     private static final int O_NONBLOCK = 0x800;
     private static final int O_DIRECT = 0x4000;
     private static final int MFD_CLOEXEC = 1;
-    private static final int SEEK_END = 2;
     private static final int F_SETFL = 4;
     private static final int PROT_NONE = 0;
     private static final int PROT_READ_WRITE = 3;
@@ -28,6 +27,9 @@ public final class Posix {
     private static final long STATFS_BYTES = 120;
     private static final long CACHESTAT_BYTES = 40;
     private static final long IO_URING_PARAMS_BYTES = 120;
+    private static final MemorySegment NO_PATH = Arena.global().allocateFrom("");
+    private static final ThreadLocal<MemorySegment> SIZE =
+            ThreadLocal.withInitial(() -> Arena.ofAuto().allocate(FileStat.STATX_BYTES, 8));
 
     private Posix() {}
 
@@ -35,7 +37,6 @@ public final class Posix {
     public static void prepare() throws ErrnoException {
         Syscalls.call("getpid", Syscalls.GETPID, 0, 0, 0, 0, 0, 0);
     }
-
 
     /// Opens for reading. A fifo opens too, without waiting for its writer; it is for [#stat] to refuse it.
     public static int open(Path path) throws ErrnoException {
@@ -105,10 +106,13 @@ public final class Posix {
                 flags, 0, 0, 0);
     }
 
-    /// The file's size now, by its descriptor's position, which nothing else uses. Asked after every read, and
-    /// it needs no memory for its answer.
+    /// The file's size now, as a network file system knows it. Asked after every read, so it leaves nothing to
+    /// the garbage collector.
     public static long size(int fd) throws ErrnoException {
-        return Syscalls.call("lseek", Syscalls.LSEEK, fd, 0, SEEK_END, 0, 0, 0);
+        MemorySegment buffer = SIZE.get();
+        Syscalls.call("statx", Syscalls.STATX, fd, NO_PATH.address(), AT_EMPTY_PATH, FileStat.SIZE_MASK,
+                buffer.address(), 0);
+        return FileStat.size(buffer);
     }
 
     /// What the kernel says of an open file.

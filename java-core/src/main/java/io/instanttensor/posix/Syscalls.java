@@ -18,7 +18,6 @@ import java.lang.invoke.MethodHandle;
 final class Syscalls {
     // asm/unistd_64.h
     static final long CLOSE = 3;
-    static final long LSEEK = 8;
     static final long MMAP = 9;
     static final long MUNMAP = 11;
     static final long PREAD64 = 17;

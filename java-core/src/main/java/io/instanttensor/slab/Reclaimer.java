@@ -68,7 +68,7 @@ public final class Reclaimer {
             } catch (RuntimeException | Error e) {
                 // It is not used again, which is better than memory used again too early. Nobody waits
                 // for this slab; the load that it came from may be long over.
-                LOG.log(System.Logger.Level.WARNING, "a slab on " + device.id() + " could not be taken back", e);
+                LOG.log(System.Logger.Level.WARNING, "memory on " + device.id() + " could not be given back", e);
             }
         }
     }

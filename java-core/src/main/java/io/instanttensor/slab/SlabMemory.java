@@ -75,8 +75,8 @@ final class SlabMemory {
         lastUsers.clear();
     }
 
-    /// Waits for copies that have all been queued, and for users, then frees. Where the device cannot say how far it is, freeing
-    /// itself waits for it; all is given back whatever fails, and the first failure is thrown.
+    /// Waits for copies, all of which have been queued, and for users, then frees. Where the device cannot say how
+    /// far it is, freeing itself waits for it; all is given back whatever fails, and the first failure is thrown.
     void free() {
         Cleanup cleanup = new Cleanup();
         if (arrival != null) {

@@ -23,21 +23,35 @@ final class Copier {
     }
 
     /// Queues the copies of a batch that has been read; the buffer's fence stands behind them.
-    synchronized void copy(Batch batch, StagingBuffer buffer, SlabRoom.Target target) {
+    void copy(Batch batch, StagingBuffer buffer, SlabRoom.Target target) {
         long start = System.nanoTime();
-        if (stream == null) {
-            stream = device.openStream();
+        if (target.memory().hostView().isPresent()) {
+            // A processor's work, and each reader does its own: nothing is queued, so nothing has an order.
+            try (CopyStream own = device.openStream()) {
+                copyAll(batch, buffer, target, own);
+            }
+            target.written(batch.wantedBytes());
+        } else {
+            synchronized (this) {
+                if (stream == null) {
+                    stream = device.openStream();
+                }
+                target.awaitLastUsers(stream);
+                copyAll(batch, buffer, target, stream);
+                stream.record(buffer.copied());
+                target.queued(batch.wantedBytes(), stream);
+            }
         }
-        target.awaitLastUsers(stream);
+        counters.copyNanos.add(System.nanoTime() - start);
+    }
+
+    private static void copyAll(Batch batch, StagingBuffer buffer, SlabRoom.Target target, CopyStream stream) {
         MemorySegment bytes = buffer.memory().segment();
         for (Batch.Copy copy : batch.copies()) {
             CopyEvent event = Recorder.beginCopy();
             stream.copy(bytes.asSlice(copy.bufferOffset(), copy.bytes()), target.memory(), copy.slabOffset());
             Recorder.endCopy(event, batch.slab(), copy.slabOffset(), copy.bytes());
         }
-        stream.record(buffer.copied());
-        target.queued(batch.wantedBytes(), stream);
-        counters.copyNanos.add(System.nanoTime() - start);
     }
 
     /// Gives the stream back; later calls do nothing.

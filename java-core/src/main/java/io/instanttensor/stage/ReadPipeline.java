@@ -33,7 +33,7 @@ public final class ReadPipeline {
         if (readers < 1) {
             throw new IllegalArgumentException(readers + " readers");
         }
-        this.claims = new Claims(plan.slabs());
+        this.claims = new Claims(plan.slabs(), files);
         this.files = files;
         this.room = room;
         this.device = device;
@@ -150,8 +150,11 @@ public final class ReadPipeline {
             }
         });
         // Once more, in case the device could not be entered; nothing is given back twice.
-        giveBack(cleanup);
-        cleanup.run(room::drained);
+        try {
+            giveBack(cleanup);
+        } finally {
+            cleanup.run(room::drained);
+        }
         cleanup.finish();
     }
 

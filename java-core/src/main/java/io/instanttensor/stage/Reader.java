@@ -23,16 +23,24 @@ final class Reader implements Runnable {
 
     @Override
     public void run() {
-        pipeline.startAfter(number);
-        try (Device.Scope scope = pipeline.device().enter()) {
-            Claims.Claim claim = pipeline.claim();
-            while (claim != null && move(claim.batch(), claim.chunk())) {
-                claim = pipeline.claim();
-            }
+        try {
+            pipeline.startAfter(number);
+            moveAll();
         } catch (Throwable e) {
             pipeline.failed(e);
         } finally {
             pipeline.left();
+        }
+    }
+
+    private void moveAll() throws IOException, InterruptedException {
+        try (Device.Scope scope = pipeline.device().enter()) {
+            for (Claims.Claim claim = pipeline.claim(); claim != null; claim = pipeline.claim()) {
+                if (!move(claim.batch(), claim.chunk())) {
+                    // Its chunk is missing now, whoever has stopped the load.
+                    pipeline.stop();
+                }
+            }
         }
     }
 
@@ -46,7 +54,7 @@ final class Reader implements Runnable {
             return false;
         }
         // Buffered bytes go straight to where they belong, if the host can write there.
-        if (!file.access().direct() && target.memory().hostView().isPresent()) {
+        if (!batch.direct() && target.memory().hostView().isPresent()) {
             readInto(file, chunk, target);
             if (batch.chunkRead()) {
                 pipeline.done(batch);

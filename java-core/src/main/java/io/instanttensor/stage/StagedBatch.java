@@ -8,16 +8,24 @@ import java.util.function.BooleanSupplier;
 /// A batch under way: the buffer that its chunks are read into, and how many are missing.
 final class StagedBatch {
     private final Batch batch;
+    private final boolean direct;
     private final AtomicInteger chunksLeft;
     private StagingBuffer buffer;
 
-    StagedBatch(Batch batch) {
+    /// @param direct whether any of its chunks is read directly
+    StagedBatch(Batch batch, boolean direct) {
         this.batch = batch;
+        this.direct = direct;
         this.chunksLeft = new AtomicInteger(batch.chunks().size());
     }
 
     Batch batch() {
         return batch;
+    }
+
+    /// Whether any of its chunks is read directly: then all of them go through the buffer, wherever they go.
+    boolean direct() {
+        return direct;
     }
 
     /// The buffer. The first reader that asks gets one from the pool, the others wait for that; then all of

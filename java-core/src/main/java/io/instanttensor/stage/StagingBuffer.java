@@ -4,7 +4,7 @@ import io.instanttensor.device.Device;
 import io.instanttensor.device.Fence;
 import io.instanttensor.device.StagingMemory;
 
-/// A staging buffer and the fence behind its last copy. Owned by the pool, used by one reader at a time.
+/// A staging buffer and the fence behind its last copy. Owned by the pool, used for one batch at a time.
 final class StagingBuffer {
     private final StagingMemory memory;
     private final Fence copied;

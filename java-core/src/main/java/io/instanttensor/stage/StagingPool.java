@@ -108,8 +108,10 @@ public final class StagingPool implements AutoCloseable {
         if (closed) {
             throw new IllegalStateException("the staging pool of " + device.id() + " is closed");
         }
-        while (pinnedBytes + bytes > LIMIT_BYTES && !idle.isEmpty()) {
-            free(idle.pop());
+        if (pinnedBytes - idleBytes() + bytes <= LIMIT_BYTES || pinnedBytes == idleBytes()) {
+            while (pinnedBytes + bytes > LIMIT_BYTES && !idle.isEmpty()) {
+                free(idle.pop());
+            }
         }
         // A load that uses larger buffers than the limit allows still gets one.
         if (pinnedBytes == 0 || pinnedBytes + bytes <= LIMIT_BYTES) {
@@ -121,6 +123,14 @@ public final class StagingPool implements AutoCloseable {
         }
         watched = true;
         return Turn.WATCH;
+    }
+
+    private long idleBytes() {
+        long sum = 0;
+        for (StagingBuffer buffer : idle) {
+            sum += buffer.bytes();
+        }
+        return sum;
     }
 
     private Optional<StagingBuffer> takeIdle(long bytes) {
@@ -157,6 +167,9 @@ public final class StagingPool implements AutoCloseable {
                 found = true;
             }
         }
+        if (found) {
+            notifyAll();
+        }
         return found;
     }
 
@@ -166,7 +179,8 @@ public final class StagingPool implements AutoCloseable {
             while (!found && !stopped.getAsBoolean()) {
                 LockSupport.parkNanos(POLL_NANOS);
                 synchronized (this) {
-                    found = collect();
+                    // Another thread may have collected, and taken only one.
+                    found = collect() || !idle.isEmpty() || copying.isEmpty();
                 }
             }
         } finally {

@@ -52,6 +52,11 @@ class UsualHeaderTest {
         assertEquals(whole(header), found);
     }
 
+    @Test
+    void typeThatNobodyKnowsIsNoTypeThatIsMissing() {
+        assertNull(usual(bytes("{'a':{'dtype':'XX','dtype':'F32','shape':[1],'data_offsets':[0,4]}}")));
+    }
+
     @ParameterizedTest
     @ValueSource(strings = {
         "{}", " { } ", "{'a':" + ENTRY + "}", "{'a':" + ENTRY + "}   ",
