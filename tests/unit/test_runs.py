@@ -132,8 +132,8 @@ def test_packed_pairs_are_copied_bit_by_bit(framework: Torch) -> None:
 def test_a_group_ends_at_so_many_tensors_or_bytes() -> None:
     small, half = Run([str(i) for i in range(130)], BYTES, 0), Kind("U8", (40 << 20,), 40 << 20)
     large = Run(["a", "b", "c"], half, 1024)
-    groups = [[(run.names, run.offset) for run in group] for group in _loading._groups(Torch(torch.device("cpu")), [small, large])]
-    assert groups == [
+    groups = _loading._groups(Torch(torch.device("cpu")), [small, large])
+    assert [[(run.names, run.offset) for run in group] for group in groups] == [
         [([str(i) for i in range(64)], 0)],
         [([str(i) for i in range(64, 128)], 256)],
         [(["128", "129"], 512), (["a", "b"], 1024)],
