@@ -70,8 +70,10 @@ def time_once(loader, folder, checkpoint, chosen, arguments, watch_memory):
         if done.returncode:
             return last_line(done.stderr, f"exit status {done.returncode}")
         return json.loads(done.stdout.strip().splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        return f"not within {arguments.limit:g} s"
+    except subprocess.TimeoutExpired as error:
+        # What it said before the loads for memory and checksums, if they were what took so long.
+        lines = (error.stdout or b"").decode(errors="replace").strip().splitlines()
+        return json.loads(lines[-1]) if lines else f"not within {arguments.limit:g} s"
     except (ValueError, IndexError):
         return f"no figures: {done.stdout[-200:]!r}"
 
@@ -181,7 +183,7 @@ def run_rows(rows, loaders, arguments, log):
     finally:
         for storage in places.values():
             if storage and not arguments.keep:
-                storage.remove_made()
+                storage.remove_all()
 
 
 def finish(log, out):

@@ -101,9 +101,9 @@ class Storage:
         shutil.rmtree(folder, ignore_errors=True)
         self.made = [one for one in self.made if one != folder]
 
-    def remove_made(self):
-        """Removes what was made here."""
-        for folder in list(self.made):
+    def remove_all(self):
+        """Removes all checkpoints that are here, those of earlier runs too."""
+        for folder in {*self.made, *self._there()}:
             self._remove(folder)
         named = self.folder.parent
         for folder in (self.folder,) if self._named_was_there else (self.folder, named):

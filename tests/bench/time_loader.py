@@ -1,4 +1,5 @@
-"""Times one loader over a checkpoint, in a process of its own, and prints one line of JSON.
+"""Times one loader over a checkpoint, in a process of its own, and prints what it found as JSON, a line each: the last
+one holds most.
 
     python tests/bench/time_loader.py LOADER FOLDER [OPENS] [--consume keep] [--cache cold] [--memory] [--check] ...
 
@@ -42,7 +43,7 @@ def version(loader):
 
 
 def measure(loader, files, device, arguments):
-    """All opens of one process: see main's JSON."""
+    """All opens of one process, as JSON wants it; then the same with what more loads have found."""
     import importlib
 
     import consuming
@@ -78,22 +79,23 @@ def measure(loader, files, device, arguments):
 
     while len(opens) < arguments.opens and sum(one["seconds"] for one in opens) <= arguments.enough:
         opens.append(load())
-    found = {}
-    if arguments.memory:
-        with watch:
-            stats = load()["stats"]
-        found = {"memory": {
-            **watch.found(), "pinned_is_resident": pinned_is_resident, "boot_bytes": boot_bytes,
-            "pinned_bytes": stats.get("pinned_bytes"), "slab_bytes": stats.get("peak_buffer_bytes"),
-        }}  # fmt: skip
-    if arguments.check and arguments.consume != "first" and loader not in READ_ONLY:
-        found["checksum"] = consuming.checksum(opened, files, device, arguments.consume)
-    return {
+    found = {
         "loader": loader, "version": version(loader), "device": device, "consume": arguments.consume,
         "tensors": len(sizes), "bytes": sum(sizes), "largest_bytes": max(sizes, default=0),
         "seconds": [one["seconds"] for one in opens], "open_seconds": [one["open_seconds"] for one in opens],
-        "stats": opens[-1]["stats"], "page_cache": cached, "pinned_rate": rate, "boot_seconds": boot, **found,
+        "stats": opens[-1]["stats"], "page_cache": cached, "pinned_rate": rate, "boot_seconds": boot,
     }  # fmt: skip
+    yield found
+    if arguments.memory:
+        with watch:
+            stats = load()["stats"]
+        found["memory"] = {
+            **watch.found(), "pinned_is_resident": pinned_is_resident, "boot_bytes": boot_bytes,
+            "pinned_bytes": stats.get("pinned_bytes"), "slab_bytes": stats.get("peak_buffer_bytes"),
+        }  # fmt: skip
+    if arguments.check and arguments.consume != "first" and loader not in READ_ONLY:
+        found["checksum"] = consuming.checksum(opened, files, device, arguments.consume)
+    yield found
 
 
 def main(argv):
@@ -118,7 +120,8 @@ def main(argv):
         sys.exit(f"{arguments.folder} holds no safetensors file")
     from machine import DEVICE
 
-    print(json.dumps(measure(arguments.loader, files, DEVICE, arguments)))
+    for found in measure(arguments.loader, files, DEVICE, arguments):
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

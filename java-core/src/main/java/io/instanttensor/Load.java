@@ -145,6 +145,8 @@ public final class Load implements AutoCloseable {
                 }
             }
         } catch (InterruptedException e) {
+            // Settling waits for nobody; where readers are still at work, the last of them does it.
+            home.reclaimer().offer(queue::settleIfOver);
             Thread.currentThread().interrupt();
         }
     }

@@ -125,6 +125,7 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
         }
         if (memory != null) {
             source.handedOut(memory);
+            memory.complete(stream);
         }
         alsoOn(stream);
         return true;

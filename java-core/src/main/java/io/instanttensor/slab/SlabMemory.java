@@ -48,10 +48,17 @@ final class SlabMemory {
         arrived = true;
     }
 
-    /// Makes a stream wait for all that has been queued into this memory. The filling is complete, so no
-    /// copy will ask for the last users any more.
-    void arriveOn(ConsumerStream stream) {
+    /// The filling is complete: no copy will ask for the last users any more. Where nothing was copied, the first
+    /// stream that gets the memory has to wait for them instead.
+    void complete(ConsumerStream stream) {
+        if (!arrived) {
+            lastUsers.forEach(stream::waitFor);
+        }
         forgetLastUsers();
+    }
+
+    /// Makes a stream wait for all that has been queued into this memory.
+    void arriveOn(ConsumerStream stream) {
         if (arrived) {
             stream.waitFor(arrival);
         }
