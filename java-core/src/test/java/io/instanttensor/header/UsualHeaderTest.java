@@ -22,7 +22,8 @@ class UsualHeaderTest {
     private static final String ENTRY = "{'dtype':'F32','shape':[2,3],'data_offsets':[0,24]}";
     private static final String[] SCRAPS = {
         "\"", "\\", "{", "}", "[", "]", ",", ":", " ", "\n", "\0", "0", "-1", "1e3", "9999999999999999999", "null",
-        "é", "\\u0041", "\"dtype\"", "\"shape\":[1]", "\"extra\":7,", "\"__metadata__\":{}", "F32", "[[", "]]", "\u007f"
+        "é", "\\u0041", "\"dtype\"", "\"shape\":[1]", "\"extra\":7,", "\"__metadata__\":{}", "F32", "[[", "]]",
+        "\u007f"
     };
 
     private static byte[] bytes(String text) {

@@ -324,7 +324,8 @@ class LoadPlannerTest {
 
     private static PlanLimits withRank(PlanLimits limits, int rank) {
         return new PlanLimits(
-                limits.slabBytes(), limits.chunkBytes(), limits.batchBytes(), new PlanLimits.Share(rank, limits.share().world()));
+                limits.slabBytes(), limits.chunkBytes(), limits.batchBytes(),
+                new PlanLimits.Share(rank, limits.share().world()));
     }
 
     private static PlanLimits limits(long slabBytes, long chunkBytes) {
