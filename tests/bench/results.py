@@ -85,11 +85,11 @@ class Results:
         seconds = self.seconds(case, loader, which)
         return None if seconds is None else self.answers(case, loader)[0]["bytes"] / seconds / 1e9
 
-    def pinned_rate(self, case=None, loader=None):
+    def pinned_rate(self, loader=None):
         """L, GB/s: the highest that a process found, since what disturbs it only lowers it."""
         found = [
-            answer["pinned_rate"] for (name, who), answers in self._answers.items() for answer in answers
-            if case in (None, name) and loader in (None, who) and answer["pinned_rate"] is not None
+            answer["pinned_rate"] for (_, who), answers in self._answers.items() for answer in answers
+            if loader in (None, who) and answer["pinned_rate"] is not None
         ]  # fmt: skip
         return max(found, default=None)
 

@@ -2,7 +2,6 @@ package io.instanttensor;
 
 import io.instanttensor.device.DeviceId;
 import io.instanttensor.plan.PlanLimits;
-import io.instanttensor.stage.StagingPool;
 
 /// How much of a load is staged in one buffer and copied at once.
 final class BatchSize {
@@ -27,10 +26,8 @@ final class BatchSize {
         DeviceHome.of(options.device()).staging().prepare(buffers(options, fileBytes), bufferBytes);
     }
 
-    /// How many of these buffers so many bytes fill, within what may be pinned.
+    /// How many of these buffers so many bytes fill; the pool has a limit of its own.
     static int buffers(LoadOptions options, long bytes) {
-        long batchBytes = of(options, bytes);
-        long within = Math.max(1, StagingPool.LIMIT_BYTES / PlanLimits.bufferBytes(batchBytes));
-        return Math.toIntExact(Math.min(within, Math.ceilDiv(bytes, batchBytes)));
+        return Math.toIntExact(Math.ceilDiv(bytes, of(options, bytes)));
     }
 }

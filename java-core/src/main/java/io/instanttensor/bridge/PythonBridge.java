@@ -31,7 +31,7 @@ public final class PythonBridge {
         Rehearsal.await(timeoutMillis);
     }
 
-    /// A small checkpoint that exists in memory only, for Python's own rehearsal.
+    /// A small checkpoint that exists in memory only, for trying a load.
     ///
     /// @return its descriptor, which the caller closes
     public static int rehearsalFile() throws Exception {

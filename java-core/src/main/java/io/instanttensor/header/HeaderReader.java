@@ -37,11 +37,16 @@ public final class HeaderReader {
             long headerBytes = readLength(file, arena);
             ParsedHeader usual = parseUsual(file, headerBytes, arena);
             ParsedHeader parsed = usual != null ? usual : parse(file, headerBytes, arena);
-            long dataOffset = LENGTH_BYTES + headerBytes;
-            DataLayout layout = new DataLayout(file.path(), file.bytes(), dataOffset);
-            return new SafetensorsHeader(
-                    file.path(), file.bytes(), dataOffset, parsed.metadata(), layout.check(parsed.tensors()));
+            return checked(file.path(), file.bytes(), headerBytes, parsed);
         }
+    }
+
+    private static SafetensorsHeader checked(Path file, long fileBytes, long headerBytes, ParsedHeader parsed)
+            throws MalformedHeaderException {
+        long dataOffset = LENGTH_BYTES + headerBytes;
+        DataLayout layout = new DataLayout(file, fileBytes, dataOffset);
+        return new SafetensorsHeader(
+                file, fileBytes, dataOffset, parsed.metadata(), layout.check(parsed.tensors()));
     }
 
     /// The header of a file that does not exist, as a usual one is read.
@@ -55,10 +60,7 @@ public final class HeaderReader {
         if (parsed == null) {
             throw new IllegalArgumentException("a header of " + text.length + " bytes that is not usual");
         }
-        long dataOffset = LENGTH_BYTES + text.length;
-        DataLayout layout = new DataLayout(file, dataOffset + dataBytes, dataOffset);
-        return new SafetensorsHeader(
-                file, dataOffset + dataBytes, dataOffset, parsed.metadata(), layout.check(parsed.tensors()));
+        return checked(file, LENGTH_BYTES + text.length + dataBytes, text.length, parsed);
     }
 
     private static long readLength(CheckpointFile file, Arena arena) throws IOException {

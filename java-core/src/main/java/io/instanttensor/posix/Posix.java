@@ -120,7 +120,7 @@ public final class Posix {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment buffer = arena.allocate(FileStat.STATX_BYTES, 8);
             // int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *buf)
-            Syscalls.call("statx", Syscalls.STATX, fd, arena.allocateFrom("").address(), AT_EMPTY_PATH, FileStat.MASK,
+            Syscalls.call("statx", Syscalls.STATX, fd, NO_PATH.address(), AT_EMPTY_PATH, FileStat.MASK,
                     buffer.address(), 0);
             return FileStat.of(buffer);
         }
