@@ -28,7 +28,8 @@ enum {
     INVALID_CONTEXT = 201,
     INVALID_HANDLE = 400,
     NOT_READY = 600,
-    CONTEXT_IS_DESTROYED = 709
+    CONTEXT_IS_DESTROYED = 709,
+    HOST_MEMORY_ALREADY_REGISTERED = 712
 };
 
 enum { MAX_DEVICES = 16, MAX_STACK = 32, MAX_FAULTS = 64, MAX_FUNCTIONS = 64, NAME_BYTES = 64, PAGE_BYTES = 4096 };
@@ -55,7 +56,7 @@ struct allocation {
     struct allocation *next;
     char *address;
     size_t bytes;
-    int device, pinned;
+    int device, pinned, registered;
     int copies; /* queued or running, to it or from it */
 };
 
@@ -394,6 +395,15 @@ CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
     return end(SUCCESS);
 }
 
+static void enlist(struct allocation *made, int device, int pinned, size_t bytes) {
+    memset(made->address, POISON, bytes < POISON_BYTES ? bytes : POISON_BYTES);
+    made->bytes = bytes;
+    made->device = device;
+    made->pinned = pinned;
+    made->next = allocations;
+    allocations = made;
+}
+
 static CUresult allocate(int device, int pinned, size_t bytes, void **out) {
     struct allocation *made = calloc(1, sizeof *made);
     if (!bytes) {
@@ -405,12 +415,7 @@ static CUresult allocate(int device, int pinned, size_t bytes, void **out) {
         free(made);
         return OUT_OF_MEMORY;
     }
-    memset(made->address, POISON, bytes < POISON_BYTES ? bytes : POISON_BYTES);
-    made->bytes = bytes;
-    made->device = device;
-    made->pinned = pinned;
-    made->next = allocations;
-    allocations = made;
+    enlist(made, device, pinned, bytes);
     if (!pinned) {
         used_bytes[device] += bytes;
     }
@@ -420,9 +425,10 @@ static CUresult allocate(int device, int pinned, size_t bytes, void **out) {
 
 /* Out of the list first, so that of two who free it at once one is refused; then waits for the copies
  * that use it, as the driver does. */
-static CUresult release(int pinned, void *address) {
+static CUresult release(int pinned, int registered, void *address) {
     struct allocation **link = &allocations;
-    while (*link && ((*link)->address != address || (*link)->pinned != pinned)) {
+    while (*link
+           && ((*link)->address != address || (*link)->pinned != pinned || (*link)->registered != registered)) {
         link = &(*link)->next;
     }
     struct allocation *found = *link;
@@ -436,7 +442,9 @@ static CUresult release(int pinned, void *address) {
     if (!pinned) {
         used_bytes[found->device] -= found->bytes;
     }
-    free(found->address);
+    if (!registered) {
+        free(found->address);
+    }
     free(found);
     return SUCCESS;
 }
@@ -466,7 +474,7 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
     struct context *context;
     CUresult fault = begin("cuMemFree");
     CUresult result = current(&context);
-    return end_release(fault, result ? result : release(0, (void *)(uintptr_t)address));
+    return end_release(fault, result ? result : release(0, 0, (void *)(uintptr_t)address));
 }
 
 CUresult cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
@@ -482,7 +490,35 @@ CUresult cuMemFreeHost(void *address) {
     struct context *context;
     CUresult fault = begin("cuMemFreeHost");
     CUresult result = current(&context);
-    return end_release(fault, result ? result : release(1, address));
+    return end_release(fault, result ? result : release(1, 0, address));
+}
+
+CUresult cuMemHostRegister_v2(void *address, size_t bytes, unsigned flags) {
+    struct context *context;
+    CUresult result = begin_in_context("cuMemHostRegister", &context);
+    if (result) {
+        return end(result);
+    }
+    for (struct allocation *at = allocations; at; at = at->next) {
+        if (at->pinned && (char *)address < at->address + at->bytes && at->address < (char *)address + bytes) {
+            return end(HOST_MEMORY_ALREADY_REGISTERED);
+        }
+    }
+    if (flags > 15 || !address || !bytes) {
+        return end(INVALID_VALUE);
+    }
+    struct allocation *made = calloc(1, sizeof *made);
+    made->address = address;
+    made->registered = 1;
+    enlist(made, context->device, 1, bytes);
+    return end(SUCCESS);
+}
+
+CUresult cuMemHostUnregister(void *address) {
+    struct context *context;
+    CUresult fault = begin("cuMemHostUnregister");
+    CUresult result = current(&context);
+    return end_release(fault, result ? result : release(1, 1, address));
 }
 
 /* ---- Streams and events --------------------------------------------------------------------- */

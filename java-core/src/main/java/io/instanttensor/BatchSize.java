@@ -15,17 +15,6 @@ final class BatchSize {
         return single ? options.chunkBytes() : Math.max(options.chunkBytes(), PlanLimits.DEFAULT_BATCH_BYTES);
     }
 
-    /// Starts to pin the buffers of a load while its headers are read.
-    ///
-    /// @param fileBytes of all files
-    static void prepare(LoadOptions options, long fileBytes) {
-        if (options.device().kind() == DeviceId.Kind.CPU) {
-            return;
-        }
-        long bufferBytes = PlanLimits.bufferBytes(of(options, fileBytes));
-        DeviceHome.of(options.device()).staging().prepare(buffers(options, fileBytes), bufferBytes);
-    }
-
     /// How many of these buffers so many bytes fill; the pool has a limit of its own.
     static int buffers(LoadOptions options, long bytes) {
         return Math.toIntExact(Math.ceilDiv(bytes, of(options, bytes)));

@@ -77,8 +77,9 @@ public final class Checkpoint implements AutoCloseable {
     }
 
     /// @param backends ways of reading, in the order of preference; empty: whatever is fastest
-    /// @param expected the load that will come, as far as it is known: its staging buffers are pinned
-    ///     while the headers are read
+    /// @param expected the load that will come, as far as it is known: its device is opened, and its staging
+    ///     buffers are pinned, while the headers are read
+    /// @throws io.instanttensor.device.DeviceException where the device of that load cannot be opened
     /// @throws io.instanttensor.read.NoBackendException where none of the backends can serve
     public static Checkpoint open(List<Path> paths, List<Backend> backends, Optional<LoadOptions> expected)
             throws IOException {
@@ -88,9 +89,12 @@ public final class Checkpoint implements AutoCloseable {
             for (Path path : resolved.files()) {
                 files.add(CheckpointFile.open(path));
             }
-            expected.ifPresent(load ->
-                    BatchSize.prepare(load, files.stream().mapToLong(CheckpointFile::bytes).sum()));
+            Optional<Preparation> preparation = expected.map(load ->
+                    Preparation.start(load, files.stream().mapToLong(CheckpointFile::bytes).sum()));
             Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.fileByTensor());
+            if (preparation.isPresent()) {
+                preparation.get().awaitDevice();
+            }
             Checkpoint checkpoint = new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
             if (!backends.isEmpty()) {
                 // Whether they can serve; without a wish, what is in the page cache counts, and later.

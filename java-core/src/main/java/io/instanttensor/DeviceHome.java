@@ -8,6 +8,7 @@ import io.instanttensor.device.cuda.CudaDevice;
 import io.instanttensor.device.cuda.CudaSurvey;
 import io.instanttensor.slab.Reclaimer;
 import io.instanttensor.stage.StagingPool;
+import java.io.IOException;
 import java.util.HashMap;
 import java.util.Map;
 
@@ -26,6 +27,10 @@ record DeviceHome(Device device, StagingPool staging, Reclaimer reclaimer) {
             }
             return home;
         }
+    }
+
+    static void bindDriver() throws IOException {
+        CudaDevice.bindDriver();
     }
 
     /// What the CUDA driver says of the machine; opens at most one device, and for no longer than that takes.

@@ -1,5 +1,7 @@
 package io.instanttensor.bridge;
 
+import io.instanttensor.Preparation;
+import io.instanttensor.device.DeviceException;
 import io.instanttensor.dlpack.ManagedTensors;
 import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.HeaderReader;
@@ -47,18 +49,19 @@ final class Rehearsal {
         if (Runtime.getRuntime().availableProcessors() >= SPARE_PROCESSORS) {
             // Needs none of these calls, so it need not wait for them.
             EngineThreads.builder().name("instanttensor-planning").start(() -> build(Rehearsal::plan));
+            EngineThreads.builder().name("instanttensor-bindings").start(() -> build(Preparation::bindDriver));
             start();
         }
     }
 
-    private interface Preparation {
-        void prepare() throws ErrnoException, IOException;
+    private interface Step {
+        void run() throws ErrnoException, IOException;
     }
 
-    private static void build(Preparation preparation) {
+    private static void build(Step step) {
         try {
-            preparation.prepare();
-        } catch (ErrnoException | IOException | LinkageError e) {
+            step.run();
+        } catch (ErrnoException | IOException | DeviceException | LinkageError e) {
             System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, "not prepared", e);
         }
     }

@@ -7,7 +7,9 @@ import java.lang.foreign.MemorySegment;
 
 /// One anonymous mapping, and its owner. The segment ends with it: whoever still holds it gets an
 /// exception and not a fault, and it cannot be unmapped under a system call that is using it.
-final class HostPages implements AutoCloseable {
+public final class HostPages implements AutoCloseable {
+    private static final long HUGE_PAGE_BYTES = 2L << 20;
+
     private final Lifetime lifetime;
     private final Arena arena = Arena.ofShared();
     private final MemorySegment mapped;
@@ -24,7 +26,37 @@ final class HostPages implements AutoCloseable {
         return new HostPages(what, Posix.mapAnonymous(bytes));
     }
 
-    MemorySegment segment() {
+    /// Maps pages for a device to read from: huge ones where the kernel has them, since it pins page by page, and
+    /// ours alone, since a forked child that shared them would take what is written later away from the device.
+    public static HostPages mapForDevice(String what, long bytes) throws ErrnoException {
+        HostPages pages = new HostPages(what, mapAligned(bytes));
+        try {
+            Posix.keepFromChildren(pages.mapped);
+            // The rest stays small: it would take a whole huge page.
+            long huge = bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+            if (huge > 0) {
+                Posix.preferHugePages(pages.mapped.asSlice(0, huge));
+            }
+            return pages;
+        } catch (ErrnoException | RuntimeException | Error e) {
+            pages.close();
+            throw e;
+        }
+    }
+
+    /// Whole pages that begin where a huge one can.
+    private static MemorySegment mapAligned(long bytes) throws ErrnoException {
+        long whole = Math.ceilDiv(bytes, Posix.PAGE_BYTES) * Posix.PAGE_BYTES;
+        MemorySegment wide = Posix.mapAnonymous(whole + HUGE_PAGE_BYTES);
+        long before = -wide.address() & (HUGE_PAGE_BYTES - 1);
+        if (before > 0) {
+            Posix.unmap(wide.asSlice(0, before));
+        }
+        Posix.unmap(wide.asSlice(before + whole));
+        return wide.asSlice(before, bytes);
+    }
+
+    public MemorySegment segment() {
         lifetime.requireOpen();
         return segment;
     }

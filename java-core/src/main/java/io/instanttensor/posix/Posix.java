@@ -23,6 +23,8 @@ public final class Posix {
     private static final int PROT_READ_WRITE = 3;
     private static final int MAP_SHARED = 1;
     private static final int MAP_PRIVATE_ANONYMOUS = 0x22;
+    private static final int MADV_DONTFORK = 10;
+    private static final int MADV_HUGEPAGE = 14;
     private static final int RWF_NOWAIT = 8;
     private static final long STATFS_BYTES = 120;
     private static final long CACHESTAT_BYTES = 40;
@@ -204,6 +206,27 @@ public final class Posix {
                     MemorySegment.ofAddress(1), page.address(), 0, 0, 0);
             return (page.get(JAVA_BYTE, 0) & 1) != 0;
         }
+    }
+
+    /// Asks for huge pages, wherever a whole one fits. Without them, or where they are switched off, pages stay small.
+    public static void preferHugePages(MemorySegment mapped) {
+        try {
+            advise(mapped, "MADV_HUGEPAGE", MADV_HUGEPAGE);
+        } catch (ErrnoException e) {
+            // A kernel built without them says EINVAL.
+        }
+    }
+
+    /// Keeps pages out of forked children. Where parent and child share pages, the next write makes a copy of one for
+    /// the writer, and a device that reads by physical address would go on reading the other.
+    public static void keepFromChildren(MemorySegment mapped) throws ErrnoException {
+        advise(mapped, "MADV_DONTFORK", MADV_DONTFORK);
+    }
+
+    private static void advise(MemorySegment mapped, String name, int advice) throws ErrnoException {
+        // int madvise(void *addr, size_t length, int advice)
+        Syscalls.call("madvise(" + name + ")", Syscalls.MADVISE, mapped.address(),
+                MemorySegment.ofAddress(mapped.byteSize()), advice, 0, 0, 0);
     }
 
     public static void unmap(MemorySegment mapped) {

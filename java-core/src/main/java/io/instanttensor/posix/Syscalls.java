@@ -22,6 +22,7 @@ final class Syscalls {
     static final long MUNMAP = 11;
     static final long PREAD64 = 17;
     static final long MINCORE = 27;
+    static final long MADVISE = 28;
     static final long GETPID = 39;
     static final long FCNTL = 72;
     static final long FSTATFS = 138;

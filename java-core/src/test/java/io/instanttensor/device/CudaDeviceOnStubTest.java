@@ -99,6 +99,7 @@ class CudaDeviceOnStubTest extends DeviceContract {
 
     @Test
     void memoryThatCannotBePinnedIsSaidToBePinned() {
+        StubCuda.fail("cuMemHostRegister", 1, 2);
         StubCuda.fail("cuMemHostAlloc", 1, 2);
         refused(DeviceException.class, "cuMemHostAlloc of a staging buffer of 4096 bytes of pinned memory for cuda:0: "
                 + "CUDA_ERROR_OUT_OF_MEMORY (2)", () -> device.allocateStaging(4096));

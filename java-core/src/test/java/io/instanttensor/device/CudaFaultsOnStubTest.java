@@ -29,8 +29,8 @@ class CudaFaultsOnStubTest {
     @ParameterizedTest
     @ValueSource(strings = {
         "cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease",
-        "cuCtxPushCurrent", "cuCtxPopCurrent", "cuMemGetInfo", "cuMemAlloc", "cuMemFree", "cuMemHostAlloc",
-        "cuMemFreeHost", "cuStreamCreate", "cuStreamDestroy", "cuStreamWaitEvent", "cuMemcpyHtoDAsync",
+        "cuCtxPushCurrent", "cuCtxPopCurrent", "cuMemGetInfo", "cuMemAlloc", "cuMemFree",
+        "cuMemHostUnregister", "cuStreamCreate", "cuStreamDestroy", "cuStreamWaitEvent", "cuMemcpyHtoDAsync",
         "cuEventCreate", "cuEventDestroy", "cuEventRecord", "cuEventQuery", "cuEventSynchronize"})
     void failureIsAnExceptionThatNamesTheCallAndLeavesNothing(String call) {
         load();
@@ -54,9 +54,28 @@ class CudaFaultsOnStubTest {
                 assertThrows(DeviceException.class, CudaFaultsOnStubTest::load).getMessage());
     }
 
+    @Test
+    void memoryThatCannotBeRegisteredIsMadeByTheDriver() {
+        StubCuda.fail("cuMemHostRegister", 1, 801);
+        load();
+        assertEquals(1, StubCuda.calls("cuMemHostAlloc"));
+        assertEquals(1, StubCuda.calls("cuMemFreeHost"));
+        StubCuda.assertNothingIsLive("after the driver made the memory");
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"cuMemHostAlloc", "cuMemFreeHost"})
+    void failureBehindThatIsAnExceptionToo(String call) {
+        StubCuda.fail("cuMemHostRegister", 1, 801);
+        StubCuda.fail(call, 1, UNKNOWN);
+        String message = assertThrows(DeviceException.class, CudaFaultsOnStubTest::load).getMessage();
+        assertTrue(message.startsWith(call + " ") && message.endsWith(": CUDA_ERROR_UNKNOWN (999)"), message);
+        StubCuda.assertNothingIsLive("after " + call + " failed");
+    }
+
     @ParameterizedTest
     @CsvSource({
-        "cuMemFree, 4", "cuMemFree, 709", "cuMemFreeHost, 4", "cuStreamDestroy, 709", "cuEventDestroy, 4",
+        "cuMemFree, 4", "cuMemFree, 709", "cuMemHostUnregister, 4", "cuStreamDestroy, 709", "cuEventDestroy, 4",
         "cuDevicePrimaryCtxRelease, 4", "cuCtxPopCurrent, 709"})
     void freeingWhatWentWithItsContextIsNoError(String call, long code) {
         StubCuda.fail(call, 1, code);

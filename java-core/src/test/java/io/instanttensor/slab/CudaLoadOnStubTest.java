@@ -74,8 +74,8 @@ class CudaLoadOnStubTest extends LoadContract {
         }
         assertTrue(pinned > 0);
         // Twenty batches each, most of them in buffers of the loads before.
-        assertTrue(StubCuda.calls("cuMemHostAlloc") < 20, "pinned " + StubCuda.calls("cuMemHostAlloc") + " more");
-        assertEquals(0, StubCuda.calls("cuMemFreeHost"));
+        assertTrue(StubCuda.calls("cuMemHostRegister") < 20, "pinned " + StubCuda.calls("cuMemHostRegister") + " more");
+        assertEquals(0, StubCuda.calls("cuMemHostUnregister"));
     }
 
     @Test

@@ -16,6 +16,7 @@ import io.instanttensor.device.Lifetime;
 import io.instanttensor.device.MemoryInfo;
 import io.instanttensor.device.OutOfDeviceMemoryException;
 import io.instanttensor.device.StagingMemory;
+import java.io.IOException;
 import jcuda.driver.CUdevice;
 
 /// An NVIDIA GPU, through the driver's API and in its primary context, which is the one torch works in.
@@ -28,6 +29,11 @@ public final class CudaDevice implements Device {
         this.id = id;
         this.context = context;
         this.lifetime = new Lifetime("device " + id);
+    }
+
+    /// Loads JCuda's library, where somebody has loaded the driver already.
+    public static void bindDriver() throws IOException {
+        CudaLibrary.bindToLoadedDriver();
     }
 
     /// Loads the driver where that has not happened yet, and retains the device's primary context.

@@ -1,10 +1,12 @@
 package io.instanttensor.device.cuda;
 
 import io.instanttensor.device.DeviceException;
+import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.SymbolLookup;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.stream.Stream;
 import jcuda.JCudaVersion;
 import jcuda.LibUtils;
 import jcuda.driver.JCudaDriver;
@@ -25,6 +27,16 @@ final class CudaLibrary {
     private static boolean loaded;
 
     private CudaLibrary() {}
+
+    /// Loads JCuda's library where somebody has loaded the driver already, torch for one.
+    static void bindToLoadedDriver() throws IOException {
+        try (Stream<String> mapped = Files.lines(Path.of("/proc/self/maps"))) {
+            if (mapped.noneMatch(line -> line.contains("/libcuda.so"))) {
+                return;
+            }
+        }
+        load();
+    }
 
     /// @throws DeviceException that says what is missing
     static synchronized void load() {

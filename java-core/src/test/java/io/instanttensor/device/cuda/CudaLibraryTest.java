@@ -35,6 +35,12 @@ class CudaLibraryTest {
     }
 
     @Test
+    void bindingsAreLoadedAheadOnlyWhereTheDriverIs() throws Exception {
+        assertEquals("not bound\nbound\nopened cuda:0\n", run("bind", "-Djava.library.path=" + nativeDir));
+        assertNothingUnpacked();
+    }
+
+    @Test
     void ownPropertyServesAJvmWithoutALibraryPath() throws Exception {
         assertEquals("opened cuda:0\n", open("-Djava.library.path=" + empty,
                 "-D" + CudaLibrary.NATIVE_DIR + "=" + nativeDir));
@@ -77,6 +83,10 @@ class CudaLibraryTest {
 
     /// @return all that it printed, to either stream
     private String open(String... options) throws Exception {
+        return run("open", options);
+    }
+
+    private String run(String what, String... options) throws Exception {
         List<String> command = new ArrayList<>(List.of(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "--enable-native-access=ALL-UNNAMED", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1",
@@ -85,6 +95,7 @@ class CudaLibraryTest {
         command.addAll(List.of(options));
         command.add(OpenCuda.class.getName());
         command.add(StubCuda.property(StubCuda.LIBRARY, "the stub libcuda.so.1 built from tests/stub-cuda"));
+        command.add(what);
         ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
         builder.environment().keySet().removeIf(name -> name.startsWith("STUB_CUDA_") || name.endsWith("_OPTIONS"));
         Process process = builder.start();

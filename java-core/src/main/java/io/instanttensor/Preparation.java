@@ -1,0 +1,66 @@
+package io.instanttensor;
+
+import io.instanttensor.device.DeviceId;
+import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.posix.EngineThreads;
+import java.io.IOException;
+import java.io.InterruptedIOException;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
+
+/// What a load that is about to come wants of its device, made on a thread of its own while headers are read: opening
+/// a GPU takes 20 ms, pinning the buffers as long.
+public final class Preparation {
+    private final FutureTask<DeviceHome> device;
+
+    private Preparation(DeviceId id) {
+        this.device = new FutureTask<>(() -> DeviceHome.of(id));
+    }
+
+    /// Does what the first load on a GPU would wait for, where the process has the driver already, and is thus going
+    /// to use it.
+    ///
+    /// @throws io.instanttensor.device.DeviceException where our library for it cannot be loaded
+    public static void bindDriver() throws IOException {
+        DeviceHome.bindDriver();
+    }
+
+    /// @param fileBytes of all files of the load
+    static Preparation start(LoadOptions load, long fileBytes) {
+        Preparation preparation = new Preparation(load.device());
+        EngineThreads.builder().name("instanttensor-pinning").start(() -> preparation.run(load, fileBytes));
+        return preparation;
+    }
+
+    private void run(LoadOptions load, long fileBytes) {
+        device.run();
+        if (load.device().kind() == DeviceId.Kind.CPU) {
+            return;
+        }
+        try {
+            device.get().staging().pin(
+                    BatchSize.buffers(load, fileBytes), PlanLimits.bufferBytes(BatchSize.of(load, fileBytes)));
+        } catch (RuntimeException | ExecutionException | InterruptedException e) {
+            // The load will meet the same, and somebody who wants to know of it.
+            System.getLogger(Preparation.class.getName()).log(System.Logger.Level.DEBUG, "not pinned", e);
+        }
+    }
+
+    /// Waits for the device, not for its buffers.
+    ///
+    /// @throws io.instanttensor.device.DeviceException where it cannot be opened
+    void awaitDevice() throws InterruptedIOException {
+        try {
+            device.get();
+        } catch (ExecutionException e) {
+            switch (e.getCause()) {
+                case RuntimeException runtime -> throw runtime;
+                case Error error -> throw error;
+                default -> throw new AssertionError("opening a device throws no checked exception", e.getCause());
+            }
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            throw new InterruptedIOException("interrupted while a device was opened");
+        }
+    }
+}

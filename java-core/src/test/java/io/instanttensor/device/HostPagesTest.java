@@ -1,0 +1,65 @@
+package io.instanttensor.device;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class HostPagesTest {
+    private static final long HUGE = 2L << 20;
+
+    @ParameterizedTest
+    @ValueSource(longs = {1, 4096, HUGE - 1, HUGE, 8 * HUGE + 128 * 1024})
+    void pagesForADeviceBeginWhereAHugeOneCanAndNoForkSharesThem(long bytes) throws Exception {
+        long address;
+        try (HostPages pages = HostPages.mapForDevice("pages", bytes)) {
+            MemorySegment segment = pages.segment();
+            address = segment.address();
+            assertEquals(0, address % HUGE);
+            assertEquals(bytes, segment.byteSize());
+            segment.set(ValueLayout.JAVA_BYTE, 0, (byte) 1);
+            segment.set(ValueLayout.JAVA_BYTE, bytes - 1, (byte) 1);
+            for (long at = 0; at < bytes; at += HUGE) {
+                assertTrue(flags(address + at).contains("dc"), "a fork would copy the page at " + at);
+            }
+            if (bytes >= HUGE && Files.exists(Path.of("/sys/kernel/mm/transparent_hugepage"))) {
+                assertTrue(flags(address).contains("hg"), "small pages");
+            }
+        }
+        assertEquals(List.of(), flags(address));
+    }
+
+    @Test
+    void segmentEndsWithItsPages() throws Exception {
+        HostPages pages = HostPages.mapForDevice("pages", 10);
+        MemorySegment segment = pages.segment();
+        pages.close();
+        pages.close();
+        assertThrows(IllegalStateException.class, () -> segment.get(ValueLayout.JAVA_BYTE, 0));
+        assertThrows(IllegalStateException.class, pages::segment);
+    }
+
+    /// What the kernel says of the mapping at an address; nothing where none is.
+    private static List<String> flags(long address) throws IOException {
+        boolean here = false;
+        for (String line : Files.readAllLines(Path.of("/proc/self/smaps"))) {
+            if (line.matches("[0-9a-f]+-[0-9a-f]+ .*")) {
+                String[] range = line.split("[- ]");
+                here = Long.compareUnsigned(Long.parseUnsignedLong(range[0], 16), address) <= 0
+                        && Long.compareUnsigned(address, Long.parseUnsignedLong(range[1], 16)) < 0;
+            } else if (here && line.startsWith("VmFlags:")) {
+                return List.of(line.substring("VmFlags:".length()).trim().split(" "));
+            }
+        }
+        return List.of();
+    }
+}
