@@ -44,7 +44,8 @@ def main() -> None:
     environment = {
         **os.environ,
         "INSTANTTENSOR_ENGINE_DIR": str(folder),
-        "INSTANTTENSOR_JAVA_OPTS": f"-XX:AOTCacheOutput={cache}",
+        # With as many processors as it takes to rehearse from the start: that is recorded as well.
+        "INSTANTTENSOR_JAVA_OPTS": f"-XX:AOTCacheOutput={cache} -XX:ActiveProcessorCount=4",
     }
     done = subprocess.run(
         [sys.executable, __file__, "--record"], env=environment, capture_output=True, text=True, timeout=300

@@ -35,7 +35,7 @@ public final class PythonBridge {
     ///
     /// @return its descriptor, which the caller closes
     public static int rehearsalFile() throws Exception {
-        return Rehearsal.file();
+        return Rehearsal.file(0);
     }
 
     /// Starts opening a checkpoint.

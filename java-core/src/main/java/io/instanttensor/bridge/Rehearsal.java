@@ -90,7 +90,7 @@ final class Rehearsal {
         int made = 0;
         try {
             while (made < FILES) {
-                descriptors[made] = file();
+                descriptors[made] = file(made);
                 made++;
             }
             load(IntStream.of(descriptors).mapToObj(fd -> "/proc/self/fd/" + fd).collect(Collectors.joining("\0")));
@@ -102,7 +102,7 @@ final class Rehearsal {
     }
 
     private static void plan() throws IOException {
-        byte[] text = header(PLANNED_TENSORS);
+        byte[] text = header(0, PLANNED_TENSORS);
         Catalogue catalogue = Catalogue.of(
                 List.of(HeaderReader.parse(Path.of("rehearsal"), text, PLANNED_TENSORS * TENSOR_BYTES)), Map.of());
         CatalogueBlock.of(catalogue).free();
@@ -114,10 +114,10 @@ final class Rehearsal {
         LoadPlanner.plan(wanted, new PlanLimits(small, small, small, PlanLimits.Share.ALL)).count(Integer.MAX_VALUE);
     }
 
-    private static byte[] header(int tensors) {
+    private static byte[] header(int file, int tensors) {
         StringBuilder header = new StringBuilder("{\"__metadata__\":{\"format\":\"pt\"}");
         for (int i = 0; i < tensors; i++) {
-            header.append(",\"model.layers.").append(i).append(".weight\":{\"dtype\":\"")
+            header.append(",\"model.").append(file).append(".layers.").append(i).append(".weight\":{\"dtype\":\"")
                     .append(i % 2 == 0 ? "F32" : "BF16").append("\",\"shape\":[").append(i % 2 == 0 ? "2,1" : "4")
                     .append("],\"data_offsets\":[").append(i * TENSOR_BYTES).append(',')
                     .append((i + 1) * TENSOR_BYTES).append("]}");
@@ -125,9 +125,9 @@ final class Rehearsal {
         return header.append('}').toString().getBytes(StandardCharsets.UTF_8);
     }
 
-    /// One of them, as a descriptor that the caller closes.
-    static int file() throws IOException, ErrnoException {
-        byte[] text = header(TENSORS);
+    /// One of them, with names of its own, as a descriptor that the caller closes.
+    static int file(int number) throws IOException, ErrnoException {
+        byte[] text = header(number, TENSORS);
         ByteBuffer bytes = ByteBuffer.allocate(Long.BYTES + text.length + TENSORS * TENSOR_BYTES)
                 .order(ByteOrder.LITTLE_ENDIAN);
         bytes.putLong(text.length).put(text);
@@ -147,6 +147,8 @@ final class Rehearsal {
             return;
         }
         try {
+            checkpoint.files();
+            checkpoint.duplicates();
             checkpoint.metadata(0);
             checkpoint.access();
             PythonLoad load = checkpoint.loadAll(PythonBridge.options(-1, 0, 0, 0, 0, 0, 0, 1));

@@ -38,12 +38,14 @@ final class Syscalls {
             CALL_STATE.byteOffset(MemoryLayout.PathElement.groupElement("errno"));
 
     // long syscall(long number, ...), with as many arguments as a system call can have. The second is a
-    // segment: that is where reads go, and memory cannot be unmapped while a call holds its segment.
+    // segment: that is where reads go, and memory cannot be unmapped while a call holds its segment. Not declared
+    // as variadic: numbers and addresses are passed alike either way, and code for a variadic call takes the JVM
+    // 10 ms more to build.
     private static final MethodHandle SYSCALL = Linker.nativeLinker().downcallHandle(
             Linker.nativeLinker().defaultLookup().findOrThrow("syscall"),
             FunctionDescriptor.of(
                     JAVA_LONG, JAVA_LONG, JAVA_LONG, ADDRESS, JAVA_LONG, JAVA_LONG, JAVA_LONG, JAVA_LONG),
-            Linker.Option.captureCallState("errno"), Linker.Option.firstVariadicArg(1));
+            Linker.Option.captureCallState("errno"));
 
     /// A thread's own, and made once: with one for each call, reads left so much to the garbage collector that it
     /// stopped all of them for 10 ms twice in 60 GB.
