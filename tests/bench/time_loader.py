@@ -57,9 +57,10 @@ def measure(loader, files, device, arguments):
     headers = [checkpoints.read_header(path) for path in files]
     sizes = [end - start for header in headers for start, end in (e["data_offsets"] for e in header.values())]
     del headers
-    rate, pinned_is_resident = memory.pinned_rate(device)
+    rate, pinned_is_resident = memory.pinned_rate(device), memory.is_registered_resident(device)
     torch.zeros(1, device=device)
     consuming.synchronize(device)
+    memory.settle(device, memory.PINNED_BLOCK_BYTES)
     before_boot = sum(memory.resident().values())
     boot = boot_seconds() if is_ours(loader) else None
     boot_bytes = sum(memory.resident().values()) - before_boot
@@ -73,6 +74,7 @@ def measure(loader, files, device, arguments):
         cached.append(page_cache.prepare(files, arguments.cache))
         done = consuming.timed(opened, files, device, arguments.consume, parameters)
         wanted = {"first": min(1, len(sizes))}.get(arguments.consume, len(sizes))
+        memory.settle(device, sum(sizes))
         if loader not in READ_ONLY and done["tensors"] != wanted:
             sys.exit(f"{loader} yielded {done['tensors']} tensors of {wanted}")
         return done
