@@ -66,8 +66,8 @@ class Watch:
 
 
 def settle(device, freed_bytes):
-    """Waits until the driver has zeroed what was freed: it does so behind the caller's back, and until it is done (0.2 s
-    for 60 GB on an H200) copies to fresh memory run at half their rate."""
+    """Waits until the driver has zeroed what was freed: it does so behind the caller's back, and until it is done
+    (0.2 s for 60 GB on an H200) copies to fresh memory run at half their rate: see device_memory.py."""
     if device == "cuda":
         time.sleep(freed_bytes / ZEROED_BYTES_PER_SECOND)
 

@@ -11,7 +11,9 @@
  *     map      a copy out of a mapping, by memcpy
  *     stream   the same by stores that leave the cache alone (AVX2)
  *     copies   no reads: copies alone
- * with "-blocked" behind it for waits that sleep in the driver, and "-once" for MADV_SEQUENTIAL on the mapping.
+ *     reads    no copies: positional reads alone
+ * with "-blocked" behind it for waits that sleep in the driver, "-once" for MADV_SEQUENTIAL on the mapping, and "-huge"
+ * for buffers in huge pages of our own, registered with the driver. All that the documents quote: staging.sh.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -44,6 +46,7 @@ static struct {
     int (*init)(unsigned), (*retain)(void **, int), (*set_current)(void *), (*host_alloc)(void **, size_t, unsigned);
     int (*alloc)(uint64_t *, size_t), (*stream)(void **, unsigned), (*copy)(uint64_t, const void *, size_t, void *);
     int (*event)(void **, unsigned), (*record)(void *, void *), (*await)(void *);
+    int (*host_register)(void *, size_t, unsigned);
 } cuda;
 
 static const char *way;
@@ -81,7 +84,7 @@ __attribute__((target("avx2"))) static void copy_past_cache(char *to, const char
 }
 
 static void read_chunk(char *to, size_t offset, size_t bytes) {
-    if (!strncmp(way, "pread", 5)) {
+    if (!strncmp(way, "pread", 5) || !strncmp(way, "reads", 5)) {
         for (size_t got = 0; got < bytes;) {
             ssize_t more = pread(file, to + got, bytes - got, offset + got);
             require(more > 0, "pread");
@@ -122,8 +125,10 @@ static void chunk_is_read(Batch *batch, size_t number, int last) {
         size_t bytes = in_batch * chunk_bytes;
         uint64_t target = slab + number * bytes % (SLAB_BYTES - bytes) / 4096 * 4096;
         void *stream = stream_of[number % streams];
-        require(!cuda.copy(target, pinned + number % batches * bytes, bytes, stream), "cuMemcpyHtoDAsync");
-        require(!cuda.record(batch->copied, stream), "cuEventRecord");
+        if (strncmp(way, "reads", 5)) {
+            require(!cuda.copy(target, pinned + number % batches * bytes, bytes, stream), "cuMemcpyHtoDAsync");
+            require(!cuda.record(batch->copied, stream), "cuEventRecord");
+        }
     }
     atomic_store(&batch->filled, filled);
     pthread_mutex_unlock(&batch->lock);
@@ -159,7 +164,7 @@ static void open_cuda(void) {
     require(library != NULL, "dlopen of libcuda.so.1");
     const char *names[] = {"cuInit", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuMemHostAlloc",
                            "cuMemAlloc_v2", "cuStreamCreate", "cuMemcpyHtoDAsync_v2",
-                           "cuEventCreate", "cuEventRecord", "cuEventSynchronize"};
+                           "cuEventCreate", "cuEventRecord", "cuEventSynchronize", "cuMemHostRegister_v2"};
     void **functions = (void **)&cuda;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         functions[i] = dlsym(library, names[i]);
@@ -167,7 +172,15 @@ static void open_cuda(void) {
     }
     require(!cuda.init(0) && !cuda.retain(&context, 0) && !cuda.set_current(context), "opening GPU 0");
     size_t bytes = batches * in_batch * chunk_bytes;
-    require(!cuda.host_alloc((void **)&pinned, bytes, 0) && !cuda.alloc(&slab, SLAB_BYTES), "allocating");
+    if (strstr(way, "-huge")) {
+        pinned = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        require(pinned != MAP_FAILED, "mmap");
+        madvise(pinned, bytes, MADV_HUGEPAGE);
+        require(!cuda.host_register(pinned, bytes, 0), "cuMemHostRegister");
+    } else {
+        require(!cuda.host_alloc((void **)&pinned, bytes, 0), "cuMemHostAlloc");
+    }
+    require(!cuda.alloc(&slab, SLAB_BYTES), "cuMemAlloc");
     for (int i = 0; i < streams; i++) {
         require(!cuda.stream(&stream_of[i], 1), "cuStreamCreate");
     }

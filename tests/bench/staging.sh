@@ -1,0 +1,34 @@
+#!/bin/sh
+# What docs/performance.md says of reads, copies and memory, measured again: staging.c and device_memory.py.
+#
+#     tests/bench/staging.sh FILE     a file of some GB in memory (tmpfs, or in the page cache); needs a GPU and a C compiler
+set -eu
+file=${1:?which file?}
+here=$(dirname "$0")
+program=$(mktemp)
+trap 'rm -f "$program"' EXIT
+"${CC:-cc}" -O2 -o "$program" "$here/staging.c" -ldl -lpthread
+
+# WAY READERS CHUNK_KIB CHUNKS_IN_A_BATCH BATCHES STREAMS
+while read -r way; do
+    # shellcheck disable=SC2086
+    "$program" "$file" $way
+done <<'WAYS'
+reads 8 4096 1 28 1
+reads 14 4096 1 28 1
+reads 16 4096 1 28 1
+copies 2 1024 1 112 1
+copies 2 2048 1 56 1
+copies 2 4096 1 28 1
+copies 2 8192 1 14 1
+copies 2 16384 1 7 1
+pread 14 4096 1 28 14
+pread 14 4096 1 28 1
+pread 14 2048 4 12 1
+pread 14 2048 8 6 1
+pread-huge 14 2048 4 12 1
+pread-blocked 14 2048 4 12 1
+map 14 2048 4 12 1
+stream 14 2048 4 12 1
+WAYS
+"${PYTHON:-python3}" "$here/device_memory.py"
