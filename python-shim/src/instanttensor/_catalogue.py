@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -67,16 +68,18 @@ class Catalogue:
         The kind of each tensor, as an index into `kinds`.
     selected : sequence of int
         Indexes of the tensors that the filter selects.
+    digest : str
+        Of all names, types and shapes in their order; made for ranks that compare.
     """
 
-    def __init__(self, java: JavaCheckpoint, matches: Callable[[str], bool] | None) -> None:
-        self._decode(ctypes.string_at(java.catalogueAddress(), java.catalogueBytes()))
+    def __init__(self, java: JavaCheckpoint, matches: Callable[[str], bool] | None, *, compared: bool = False) -> None:
+        block = ctypes.string_at(java.catalogueAddress(), java.catalogueBytes())
         java.forgetCatalogue()
+        self.digest = hashlib.sha256(block).hexdigest() if compared else ""
+        self._decode(block)
         self.duplicates = frozenset(java.duplicates())
         everything = range(len(self.names))
-        self.selected: Sequence[int] = (
-            [i for i in everything if matches(self.names[i])] if matches else everything
-        )
+        self.selected: Sequence[int] = [i for i in everything if matches(self.names[i])] if matches else everything
         self._index: dict[str, int] | None = None
 
     def _decode(self, block: bytes) -> None:

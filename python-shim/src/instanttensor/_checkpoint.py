@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from ._options import Options
 
 
+class Load(JavaOwner):
+    """A load under way."""
+
+    def leave(self) -> None:
+        """Tells ranks that load along that no more of it is wanted."""
+
+
 class Checkpoint(JavaOwner):
     """What `safe_open`, a pass over its tensors and reads on demand share.
 
@@ -32,6 +39,8 @@ class Checkpoint(JavaOwner):
         The filter; only tensors whose names it selects exist here.
     group : Group or None
         Ranks that load together.
+    filter_text : str
+        The filter, for messages.
 
     Attributes
     ----------
@@ -39,7 +48,7 @@ class Checkpoint(JavaOwner):
         In the order in which they are read.
     total_bytes : int
         Of the selected tensors.
-    loads : list of JavaOwner
+    loads : list of Load
         Those under way, which closing ends.
     totals : Totals
         What loads did that are over.
@@ -54,34 +63,28 @@ class Checkpoint(JavaOwner):
         options: Options,
         matches: Callable[[str], bool] | None,
         group: Group | None,
+        filter_text: str = "",
     ) -> None:
         self.framework = framework
         self.matches = matches
+        self.filter_text = filter_text
         self.group = group
-        self.loads: list[JavaOwner] = []
+        self.loads: list[Load] = []
         self.totals = _stats.Totals()
         self._options = options
         self._decoding = threading.Lock()
         self._decoded: Catalogue | None = None
 
     def open(self, paths: list[str], *, prepare: bool) -> None:
-        """Opens the files; where one rank of a group cannot, none does.
+        """Opens the files.
 
         Parameters
         ----------
         prepare : bool
             Whether the engine makes a load ready meanwhile.
         """
-
-        def open_() -> JavaCheckpoint:
-            # Starts Java, which can fail on one rank alone.
-            expected = self.load_options() if prepare else None
-            return _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected, owner=self)
-
-        if self.group is None:
-            java = open_()
-        else:
-            java = self.group.together(open_, "to open the checkpoint", lambda java: java.close())
+        expected = self.load_options() if prepare else None
+        java = _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected, owner=self)
         self.files = list(java.files())
         self.total_bytes = self.catalogue.total_bytes if self.matches else java.totalBytes()
 
@@ -107,7 +110,7 @@ class Checkpoint(JavaOwner):
         with self._decoding:
             if self._decoded is None:
                 # Closing takes the lock too: it frees what is decoded here.
-                self._decoded = Catalogue(self.alive(), self.matches)
+                self._decoded = Catalogue(self.alive(), self.matches, compared=self.group is not None)
             return self._decoded
 
     def warn_of_duplicates(self) -> None:
@@ -124,7 +127,9 @@ class Checkpoint(JavaOwner):
                 stacklevel=3,
             )
 
-    def load_options(self, *, buffer_bytes: int | None = None, rank: int = 0, world: int = 1) -> Any:
+    def load_options(
+        self, *, buffer_bytes: int | None = None, rank: int = 0, world: int = 1, processes: int = 1
+    ) -> Any:
         """The options of a load as the engine takes them."""
         options = self._options
         return call(
@@ -137,6 +142,7 @@ class Checkpoint(JavaOwner):
             options.max_free_mem_usage,
             rank,
             world,
+            processes,
         )
 
     def stats(self) -> dict[str, Any]:
@@ -146,6 +152,7 @@ class Checkpoint(JavaOwner):
     def close(self) -> None:
         """Ends loads that are under way and closes the files. See `safe_open.close`."""
         for load in list(self.loads):
+            load.leave()
             load.close()
         if self.java is _bridge.LEFT_BEHIND:
             # A thread of the parent's may have held the lock; it does not exist here.

@@ -45,6 +45,11 @@ def matcher(patterns: Sequence[str] | None, mode: str) -> Callable[[str], bool] 
     return lambda name: name in names or any(expression.fullmatch(name) for expression in expressions)
 
 
+def described(patterns: Sequence[str] | None, mode: str) -> str:
+    """A checked filter, for messages."""
+    return "no tensor_filter" if patterns is None else f"tensor_filter={list(patterns)!r} ({mode})"
+
+
 def _checked(patterns: Any) -> list[str]:
     if isinstance(patterns, (str, bytes)):
         raise TypeError(f"tensor_filter: expected a list of str, got a single {type(patterns).__name__}")

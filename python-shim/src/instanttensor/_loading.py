@@ -6,18 +6,18 @@ import ctypes
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _bridge
-from ._bridge import JavaOwner, call, keep
+from ._bridge import call, keep
 from ._capsule import Export
 from ._catalogue import Run
+from ._checkpoint import Load
 from ._errors import SafetensorError, UnsupportedDtypeError, about
 from ._frameworks import LONG_RUN
 
 if TYPE_CHECKING:
     from ._catalogue import Catalogue
-    from ._distributed import Group
     from ._frameworks import Framework
     from ._java import JavaCheckpoint, JavaLoad
 
@@ -29,7 +29,17 @@ _GROUP_BYTES = 64 << 20
 _STRETCH_RUNS = 1024
 
 
-class SlabLoad(JavaOwner):
+class Slabs(Protocol):
+    """Where slabs come from, one after the other."""
+
+    def take(self) -> tuple[Any, int]:
+        """The bytes of the next slab, None for one without any, and the stream that they are ready on."""
+
+    def leave(self) -> None:
+        """Says that no more are taken. Does nothing after the last."""
+
+
+class SlabLoad(Load):
     """A load into slabs of the engine's: what lies where, and the slabs as they come."""
 
     def __init__(self, java: JavaLoad) -> None:
@@ -41,6 +51,12 @@ class SlabLoad(JavaOwner):
         self.tensor_counts = numbers[0::3]
         self.slab_bytes = numbers[1::3]
         self.offsets = _words(address + 8 * (1 + 3 * slabs), sum(self.tensor_counts))
+
+        self.slabs: Slabs | None = None
+
+    def leave(self) -> None:
+        if self.slabs is not None:
+            self.slabs.leave()
 
     def alive(self) -> JavaLoad:
         """The Java load.
@@ -120,8 +136,7 @@ def tensors(
     *,
     copy: bool,
     cap_bytes: int,
-    group: Group | None,
-    waiting: Callable[[int], None],
+    slabs: Slabs,
 ) -> Iterator[tuple[str, Any]]:
     """Yields all tensors of a load, in order.
 
@@ -131,14 +146,14 @@ def tensors(
         Whether tensors own their storage, or are views of slabs.
     cap_bytes : int
         A tensor that is larger lies in storage of its own already.
-    group : Group or None
-        Ranks that read a part of each slab.
+    slabs : Slabs
+        The load's.
     """
+    current = framework.stream
     stop = 0
     for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
         first, stop = stop, stop + count
-        current, stream = framework.stream, framework.stream()
-        base = _next_base(load, slab_bytes, stream, framework, group, waiting)
+        base, stream = slabs.take()
         owned = copy and not (count == 1 and slab_bytes > cap_bytes)
         runs = _runs(catalogue, selected[first:stop], load.offsets[first:stop])
         batches = (_copies if owned else _views)(framework, base, runs)
@@ -170,33 +185,6 @@ def _followed(load: SlabLoad, framework: Framework, stream: int) -> int:
         call(load.alive().alsoOn, now)
         framework.follow(stream)
     return now
-
-
-def _next_base(
-    load: SlabLoad,
-    slab_bytes: int,
-    stream: int,
-    framework: Framework,
-    group: Group | None,
-    waiting: Callable[[int], None],
-) -> Any:
-    """The bytes of the next slab, complete; None for one without any."""
-    export = Export()
-    try:
-        if group is None:
-            load.next_slab(export, stream, waiting)
-        else:
-            group.together(lambda: load.next_slab(export, stream, waiting), "to load its part", lambda _: None)
-        if not export.address:
-            return None
-        base = framework.wrap(export)
-    finally:
-        export.give_back()
-    if group is not None:
-        group.gather(framework.as_torch(base))
-        # What fills up the last rank's part is nobody's.
-        base = base[:slab_bytes]
-    return base
 
 
 def _runs(catalogue: Catalogue, indexes: Sequence[int], offsets: Sequence[int]) -> Iterator[Run]:

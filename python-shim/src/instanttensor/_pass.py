@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from . import _bridge, _loading, _progress, _stats
+from . import _agreement, _bridge, _loading, _progress, _stats
+from ._slabs import GatheredSlabs, OwnSlabs
 
 if TYPE_CHECKING:
     from ._catalogue import Catalogue
@@ -20,6 +22,7 @@ _NAMED = 5
 def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterator[tuple[str, Any]]:
     """Loads and yields them. See `safe_open.tensors`."""
     load: _loading.SlabLoad | None = None
+    slabs: _loading.Slabs | None = None
     reporter = _progress.Reporter(progress, checkpoint.total_bytes)
     try:
         load = _start(checkpoint)
@@ -29,19 +32,21 @@ def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterat
         catalogue, group = checkpoint.catalogue, checkpoint.group
         cap = _stats.cap_bytes(load.alive())
         _warn_of_oversize(catalogue, cap)
-        share = group.world if group is not None else 1
+        if group is None:
+            slabs = OwnSlabs(load, checkpoint.framework, reporter.update)
+        else:
+            world = group.world
+            slabs = GatheredSlabs(
+                load, checkpoint.framework, group, lambda staged: reporter.update(staged * world), cap
+            )
+        load.slabs = slabs
         yield from _loading.tensors(
-            load,
-            catalogue,
-            catalogue.selected,
-            checkpoint.framework,
-            copy=copy,
-            cap_bytes=cap,
-            group=group,
-            waiting=lambda staged: reporter.update(staged * share),
+            load, catalogue, catalogue.selected, checkpoint.framework, copy=copy, cap_bytes=cap, slabs=slabs
         )
         reporter.finish()
     finally:
+        if slabs is not None:
+            slabs.leave()
         reporter.close()
         if load is not None and not load.ended:
             _end(checkpoint, load)
@@ -51,18 +56,22 @@ def _start(checkpoint: Checkpoint) -> _loading.SlabLoad:
     java, group = checkpoint.alive(), checkpoint.group
     if group is None and checkpoint.matches is None:
         return _loading.start_all(java, checkpoint.load_options())
-    selected = checkpoint.catalogue.selected
     if group is None:
-        return _loading.start(java, selected, checkpoint.load_options())
-    group.require_same(checkpoint.catalogue)
-    cap = group.together(
-        lambda: _loading.cap_bytes(java, selected, checkpoint.load_options()), "to size its slabs", lambda _: None
+        return _loading.start(java, checkpoint.catalogue.selected, checkpoint.load_options())
+    agreed = _agreement.agree(
+        group,
+        checkpoint,
+        lambda: _loading.cap_bytes(java, checkpoint.catalogue.selected, checkpoint.load_options()),
     )
-    # Slabs have to be cut alike everywhere, so the rank with the least memory decides.
-    options = checkpoint.load_options(buffer_bytes=group.least([cap])[0], rank=group.rank, world=group.world)
-    return group.together(
-        lambda: _loading.start(java, selected, options), "to start loading", lambda load: load.close()
+    options = checkpoint.load_options(
+        buffer_bytes=agreed.cap_bytes, rank=group.rank, world=group.world, processes=agreed.processes
     )
+    with ExitStack() as undo:
+        with group.jointly("to start loading"):
+            load = _loading.start(java, checkpoint.catalogue.selected, options)
+            undo.callback(load.close)
+        undo.pop_all()
+    return load
 
 
 def _end(checkpoint: Checkpoint, load: _loading.SlabLoad) -> None:
@@ -72,6 +81,7 @@ def _end(checkpoint: Checkpoint, load: _loading.SlabLoad) -> None:
     if java is not None and java is not _bridge.LEFT_BEHIND:
         checkpoint.totals.add(java)
         load.close()
+        load.slabs = None
         if _stats.debug_enabled() and checkpoint.java is not None:
             _stats.log_report(checkpoint.stats())
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import _dtypes, _filters, _frameworks, _loading, _pass, _paths, _progress, _reads
 from ._checkpoint import Checkpoint
+from ._distributed import Group
 from ._errors import about
 from ._options import BackendCandidate, Options, Progress
 from ._slices import TensorSlice
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._catalogue import Catalogue
-    from ._distributed import Group
 
     PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -148,36 +149,41 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         progress: Progress = False,
     ) -> None:
         started = time.perf_counter()
-        options = Options.resolve(
-            buffer_size=buffer_size,
-            chunk_size=chunk_size,
-            concurrency=concurrency,
-            io_depth=io_depth,
-            max_free_mem_usage=max_free_mem_usage,
-            backend=backend,
-        )
-        for name, value in (("load_now", load_now), ("copy", copy)):
-            if not isinstance(value, bool):
-                raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
-        _progress.check(progress)
-        matches = _filters.matcher(tensor_filter, tensor_name_match_mode)
-        paths = _paths.absolute(filename)
-        chosen = _frameworks.choose(framework, device)
-        self.framework = framework
-        self.device = chosen.device
-        self._copy = copy
-        self._progress = progress
-        self._checkpoint = Checkpoint(chosen, options, matches, _group(process_group, chosen))
-        try:
-            self._checkpoint.open(paths, prepare=load_now)
-            self.filename = self._checkpoint.files
-            self.total_tensor_size = self._checkpoint.total_bytes
-            self._checkpoint.totals.open_seconds = time.perf_counter() - started
-            self._checkpoint.warn_of_duplicates()
-        except BaseException:
-            # A traceback that somebody keeps would keep the files open; a warning can be an error.
-            self.close()
-            raise
+        group = None if process_group is None else Group(process_group)
+        with ExitStack() as undo:
+            # With a group, all that can fail on one rank alone, arguments included.
+            with nullcontext() if group is None else group.jointly("to open the checkpoint"):
+                options = Options.resolve(
+                    buffer_size=buffer_size,
+                    chunk_size=chunk_size,
+                    concurrency=concurrency,
+                    io_depth=io_depth,
+                    max_free_mem_usage=max_free_mem_usage,
+                    backend=backend,
+                )
+                for name, value in (("load_now", load_now), ("copy", copy)):
+                    if not isinstance(value, bool):
+                        raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
+                _progress.check(progress)
+                matches = _filters.matcher(tensor_filter, tensor_name_match_mode)
+                paths = _paths.absolute(filename)
+                chosen = _frameworks.choose(framework, device)
+                if group is not None:
+                    group.load_to(chosen.ordinal)
+                self.framework = framework
+                self.device = chosen.device
+                self._copy = copy
+                self._progress = progress
+                filter_text = _filters.described(tensor_filter, tensor_name_match_mode)
+                self._checkpoint = Checkpoint(chosen, options, matches, group, filter_text)
+                # A traceback that somebody keeps would keep the files open; a warning can be an error.
+                undo.callback(self.close)
+                self._checkpoint.open(paths, prepare=load_now)
+                self.filename = self._checkpoint.files
+                self.total_tensor_size = self._checkpoint.total_bytes
+                self._checkpoint.totals.open_seconds = time.perf_counter() - started
+                self._checkpoint.warn_of_duplicates()
+            undo.pop_all()
 
     @property
     def buffer_size(self) -> int:
@@ -372,14 +378,3 @@ class safe_open:  # noqa: N801  (the name is safetensors')
             ``reason``, and the candidates ``passed_over`` with theirs.
         """
         return self._checkpoint.stats()
-
-
-def _group(process_group: Any, framework: _frameworks.Framework) -> Group | None:
-    if process_group is None:
-        return None
-    import torch
-
-    from ._distributed import Group
-
-    ordinal = framework.ordinal
-    return Group(process_group, torch.device("cpu") if ordinal < 0 else torch.device("cuda", ordinal))

@@ -14,14 +14,16 @@ import java.util.OptionalLong;
 /// @param readsInFlight how many of them at most; empty: no further limit
 /// @param maxFreeFraction of the device's free memory that the default for `bufferBytes` may take
 /// @param share which part of every slab this process reads, where several fill the same slabs
+/// @param processes of this machine that load together, this one included; they share its processors
 public record LoadOptions(
         DeviceId device, OptionalLong bufferBytes, long chunkBytes, OptionalInt readers, OptionalInt readsInFlight,
-        double maxFreeFraction, PlanLimits.Share share) {
+        double maxFreeFraction, PlanLimits.Share share, int processes) {
     public static final double DEFAULT_MAX_FREE_FRACTION = 0.5;
 
     public LoadOptions {
         requirePositive("readers", readers);
         requirePositive("reads in flight", readsInFlight);
+        requirePositive("processes", OptionalInt.of(processes));
     }
 
     private static void requirePositive(String what, OptionalInt number) {
@@ -32,6 +34,6 @@ public record LoadOptions(
 
     public static LoadOptions defaults(DeviceId device) {
         return new LoadOptions(device, OptionalLong.empty(), PlanLimits.DEFAULT_CHUNK_BYTES, OptionalInt.empty(),
-                OptionalInt.empty(), DEFAULT_MAX_FREE_FRACTION, PlanLimits.Share.ALL);
+                OptionalInt.empty(), DEFAULT_MAX_FREE_FRACTION, PlanLimits.Share.ALL, 1);
     }
 }

@@ -16,7 +16,7 @@ final class ReaderCount {
     private ReaderCount() {}
 
     static int of(LoadOptions options, List<ChunkReader> files) {
-        int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / options.share().world());
+        int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / options.processes());
         boolean direct = files.stream().anyMatch(file -> file.access().direct());
         // Buffered reads are copies by the processor; direct ones wait, and more of them wait at once.
         int usual = direct ? MAX_READERS : Math.clamp(processors - OTHER_THREADS, MIN_READERS, MAX_READERS);

@@ -68,9 +68,9 @@ public final class PythonBridge {
     /// See [PythonOptions].
     public static PythonOptions options(
             int cudaOrdinal, long bufferBytes, long chunkBytes, int readers, int readsInFlight,
-            double maxFreeFraction, int rank, int world) {
+            double maxFreeFraction, int rank, int world, int processes) {
         return new PythonOptions(
-                cudaOrdinal, bufferBytes, chunkBytes, readers, readsInFlight, maxFreeFraction, rank, world);
+                cudaOrdinal, bufferBytes, chunkBytes, readers, readsInFlight, maxFreeFraction, rank, world, processes);
     }
 
     /// What the CUDA driver says of itself and of the GPUs; for `doctor`, as [Probes#gpus] flattens it.

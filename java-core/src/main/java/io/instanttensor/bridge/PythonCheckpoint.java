@@ -15,6 +15,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.LongStream;
 
 /// A checkpoint as Python sees it. Whatever has many elements crosses as the address of a block of
 /// 64-bit numbers; whatever an option leaves open crosses as 0.
@@ -73,6 +74,13 @@ public final class PythonCheckpoint {
         return checkpoint.catalogue().headers().stream()
                 .map(header -> header.file().toString())
                 .toArray(String[]::new);
+    }
+
+    /// Of every file, in order: its bytes, and where its data begin.
+    public long[] fileBytes() {
+        return checkpoint.catalogue().headers().stream()
+                .flatMapToLong(header -> LongStream.of(header.fileBytes(), header.dataOffset()))
+                .toArray();
     }
 
     /// `__metadata__` of a file as key, value, key, value …; null where it has none.

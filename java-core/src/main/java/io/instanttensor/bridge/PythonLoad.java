@@ -23,6 +23,7 @@ public final class PythonLoad {
     private final Load load;
     private final Arena arena = Arena.ofShared();
     private final long layoutAddress;
+    private Slab previous;
     private Slab current;
     private boolean closed;
 
@@ -74,6 +75,7 @@ public final class PythonLoad {
         if (slab == null) {
             return NOT_YET;
         }
+        previous = current;
         current = slab;
         if (slab.layout().allocationBytes() == 0) {
             return EMPTY;
@@ -101,8 +103,12 @@ public final class PythonLoad {
         return EMPTY;
     }
 
-    /// Lets one more stream use the slab that the last poll returned.
+    /// Lets one more stream use the slabs that the last two polls returned: ranks that load together are one ahead of
+    /// the caller.
     public void alsoOn(long stream) {
+        if (previous != null) {
+            load.alsoOn(previous, stream);
+        }
         load.alsoOn(current, stream);
     }
 

@@ -1,0 +1,125 @@
+"""What ranks compare before they load together: files, filter, memory, and the machine that each runs on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ._checkpoint import Checkpoint
+    from ._distributed import Group
+
+# Hexadecimal digits of a digest: enough for what nobody forges.
+_DIGITS = 16
+# Characters of a filter.
+_SHOWN = 240
+
+
+class Agreed(NamedTuple):
+    """What all ranks load with.
+
+    Attributes
+    ----------
+    cap_bytes : int
+        The cap on slabs: the least of all ranks', since slabs have to be cut alike everywhere.
+    processes : int
+        Ranks on this rank's machine, this one included.
+    """
+
+    cap_bytes: int
+    processes: int
+
+
+def agree(group: Group, checkpoint: Checkpoint, cap_bytes: Callable[[], int]) -> Agreed:
+    """Compares what each rank is about to load.
+
+    Parameters
+    ----------
+    cap_bytes : callable
+        This rank's cap on slabs. What it raises is told to the others.
+
+    Raises
+    ------
+    RuntimeError
+        On every rank: two have other files, or select other tensors; the text says which and what.
+    OtherRankError
+        Another rank could not even compare.
+    """
+    error: BaseException | None = None
+    text = ""
+    try:
+        text = json.dumps(_described(checkpoint, cap_bytes()))
+    except BaseException as caught:
+        error = caught
+    said = group.say(text if error is None else group.failed("to size its slabs", error))
+    if error is not None:
+        said.leave()
+        raise error
+    texts = said.wait()
+    group.require_silence([text for text in texts if not text.startswith("{")])
+    said.raise_interrupt()
+    ranks = [json.loads(text) for text in texts]
+    _require_same_files(ranks)
+    _require_same_selection(ranks)
+    here = ranks[group.rank]["host"]
+    return Agreed(min(rank["cap"] for rank in ranks), sum(rank["host"] == here for rank in ranks))
+
+
+def host() -> str:
+    """The machine that this process runs on; containers of one machine may have one name each."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return _digest((boot.read_text() if boot.exists() else socket.gethostname()).encode())
+
+
+def _described(checkpoint: Checkpoint, cap_bytes: int) -> dict[str, Any]:
+    catalogue, sizes = checkpoint.catalogue, list(checkpoint.alive().fileBytes())
+    selected = array("q", catalogue.selected)
+    return {
+        "files": len(checkpoint.files),
+        "bytes": sum(sizes[::2]),
+        "tensors": len(catalogue.names),
+        "contents": _digest(f"{sizes} {catalogue.digest}".encode()),
+        "selected": len(selected),
+        "selection": _digest(selected.tobytes()),
+        "filter": checkpoint.filter_text[:_SHOWN],
+        "cap": cap_bytes,
+        "host": host(),
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
+
+
+def _require_same_files(ranks: list[dict[str, Any]]) -> None:
+    for number, rank in enumerate(ranks):
+        if rank["contents"] != ranks[0]["contents"]:
+            raise RuntimeError(
+                f"rank {number} of process_group opened other files than rank 0: expected {_files(ranks[0])}, "
+                f"found {_files(rank)}"
+            )
+
+
+def _files(rank: dict[str, Any]) -> str:
+    return (
+        f"{rank['tensors']:,} tensors in {rank['files']:,} files of {rank['bytes']:,} bytes "
+        f"(names, types, shapes and sizes: {rank['contents']})"
+    )
+
+
+def _require_same_selection(ranks: list[dict[str, Any]]) -> None:
+    for number, rank in enumerate(ranks):
+        if rank["selection"] != ranks[0]["selection"]:
+            raise RuntimeError(
+                f"rank {number} of process_group wants other tensors than rank 0: expected {_wanted(ranks[0])}, "
+                f"found {_wanted(rank)}"
+            )
+
+
+def _wanted(rank: dict[str, Any]) -> str:
+    return f"{rank['filter']}, which selects {rank['selected']:,} of {rank['tensors']:,}"

@@ -1,0 +1,114 @@
+"""The slabs of a load as they come: this rank's own, or completed by all ranks of a group."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ._capsule import Export
+
+if TYPE_CHECKING:
+    from ._distributed import Group
+    from ._frameworks import Framework
+    from ._loading import SlabLoad
+
+
+class OwnSlabs:
+    """Slabs that this process fills alone."""
+
+    def __init__(self, load: SlabLoad, framework: Framework, waiting: Callable[[int], None]) -> None:
+        self._load = load
+        self._framework = framework
+        self._waiting = waiting
+
+    def take(self) -> tuple[Any, int]:
+        stream = self._framework.stream()
+        return polled(self._load, self._framework, stream, self._waiting), stream
+
+    def leave(self) -> None:
+        """There is nobody to tell."""
+
+
+def polled(load: SlabLoad, framework: Framework, stream: int, waiting: Callable[[int], None]) -> Any:
+    """The bytes of the load's next slab, which `stream` waits for; None for one without any."""
+    export = Export()
+    try:
+        load.next_slab(export, stream, waiting)
+        return framework.wrap(export) if export.address else None
+    finally:
+        export.give_back()
+
+
+class GatheredSlabs:
+    """Slabs of which each rank reads a part. They are completed one ahead of the caller, as far as the budget goes:
+    the ranks agree, and gather, while the caller is at work on the one before.
+
+    Before each gather every rank says whether its part is there. One that failed, or that leaves, says so instead, and
+    all raise: nobody enters a gather that somebody else does not enter.
+
+    Parameters
+    ----------
+    cap_bytes : int
+        A larger slab is completed when it is taken.
+    """
+
+    def __init__(
+        self, load: SlabLoad, framework: Framework, group: Group, waiting: Callable[[int], None], cap_bytes: int
+    ) -> None:
+        self._load = load
+        self._framework = framework
+        self._group = group
+        self._waiting = waiting
+        self._cap_bytes = cap_bytes
+        self._completed = 0
+        self._ahead: list[Any] = []
+        self._is_over = False
+        # Another thread may close the file: whoever is in the middle of a slab tells the others by itself.
+        self._taking = threading.Lock()
+
+    def take(self) -> tuple[Any, int]:
+        with self._taking:
+            if not self._ahead:
+                self._complete()
+            base = self._ahead.pop()
+            sizes = self._load.slab_bytes
+            if self._completed < len(sizes) and sizes[self._completed] <= self._cap_bytes:
+                self._complete()
+            return base, self._group.stream
+
+    def leave(self) -> None:
+        if not self._taking.acquire(blocking=False):
+            return
+        try:
+            self._ahead.clear()
+            if not self._is_over and self._completed < len(self._load.slab_bytes):
+                self._is_over = True
+                self._group.say(f"{self._group.name()} left tensors() before its end").leave()
+        finally:
+            self._taking.release()
+
+    def _complete(self) -> None:
+        group, framework, number = self._group, self._framework, self._completed
+        base: Any = None
+        error: BaseException | None = None
+        try:
+            base = polled(self._load, framework, group.stream, self._waiting)
+        except BaseException as caught:
+            error = caught
+        said = group.say(group.failed("to load its part", error))
+        if error is not None:
+            self._is_over = True
+            said.leave()
+            raise error
+        texts = said.wait()
+        if any(texts):
+            self._is_over = True
+            group.require_silence(texts)
+        if base is not None:
+            group.gather(framework.as_torch(base))
+            # What fills up the last rank's part is nobody's.
+            base = base[: self._load.slab_bytes[number]]
+        self._ahead.append(base)
+        self._completed += 1
+        said.raise_interrupt()
