@@ -27,12 +27,12 @@ class Agreed(NamedTuple):
     ----------
     cap_bytes : int
         The cap on slabs: the least of all ranks', since slabs have to be cut alike everywhere.
-    processes : int
-        Ranks on this rank's machine, this one included.
+    node : list of int
+        The ranks of the group on this rank's machine, this one included.
     """
 
     cap_bytes: int
-    processes: int
+    node: list[int]
 
 
 def agree(group: Group, checkpoint: Checkpoint, cap_bytes: Callable[[], int]) -> Agreed:
@@ -64,10 +64,13 @@ def agree(group: Group, checkpoint: Checkpoint, cap_bytes: Callable[[], int]) ->
     group.require_silence([text for text in texts if not text.startswith("{")])
     said.raise_interrupt()
     ranks = [json.loads(text) for text in texts]
-    _require_same_files(ranks)
-    _require_same_selection(ranks)
+    _require_same(ranks, "contents", _files, "opened other files")
+    _require_same(ranks, "selection", _wanted, "wants other tensors")
+    _require_same(ranks, "read_once_per", _read_once_per, "reads otherwise")
     here = ranks[group.rank]["host"]
-    return Agreed(min(rank["cap"] for rank in ranks), sum(rank["host"] == here for rank in ranks))
+    return Agreed(
+        min(rank["cap"] for rank in ranks), [number for number, rank in enumerate(ranks) if rank["host"] == here]
+    )
 
 
 def host() -> str:
@@ -87,6 +90,7 @@ def _described(checkpoint: Checkpoint, cap_bytes: int) -> dict[str, Any]:
         "selected": len(selected),
         "selection": _digest(selected.tobytes()),
         "filter": checkpoint.filter_text[:_SHOWN],
+        "read_once_per": checkpoint.read_once_per,
         "cap": cap_bytes,
         "host": host(),
     }
@@ -96,12 +100,14 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:_DIGITS]
 
 
-def _require_same_files(ranks: list[dict[str, Any]]) -> None:
+def _require_same(
+    ranks: list[dict[str, Any]], what: str, shown: Callable[[dict[str, Any]], str], differently: str
+) -> None:
     for number, rank in enumerate(ranks):
-        if rank["contents"] != ranks[0]["contents"]:
+        if rank[what] != ranks[0][what]:
             raise RuntimeError(
-                f"rank {number} of process_group opened other files than rank 0: expected {_files(ranks[0])}, "
-                f"found {_files(rank)}"
+                f"rank {number} of process_group {differently} than rank 0: expected {shown(ranks[0])}, "
+                f"found {shown(rank)}"
             )
 
 
@@ -112,14 +118,9 @@ def _files(rank: dict[str, Any]) -> str:
     )
 
 
-def _require_same_selection(ranks: list[dict[str, Any]]) -> None:
-    for number, rank in enumerate(ranks):
-        if rank["selection"] != ranks[0]["selection"]:
-            raise RuntimeError(
-                f"rank {number} of process_group wants other tensors than rank 0: expected {_wanted(ranks[0])}, "
-                f"found {_wanted(rank)}"
-            )
-
-
 def _wanted(rank: dict[str, Any]) -> str:
     return f"{rank['filter']}, which selects {rank['selected']:,} of {rank['tensors']:,}"
+
+
+def _read_once_per(rank: dict[str, Any]) -> str:
+    return f"read_once_per={rank['read_once_per']!r}"

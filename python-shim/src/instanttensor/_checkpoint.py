@@ -41,6 +41,8 @@ class Checkpoint(JavaOwner):
         Ranks that load together.
     filter_text : str
         The filter, for messages.
+    read_once_per : {"group", "node"}
+        Among which ranks each byte is read once.
 
     Attributes
     ----------
@@ -64,10 +66,12 @@ class Checkpoint(JavaOwner):
         matches: Callable[[str], bool] | None,
         group: Group | None,
         filter_text: str = "",
+        read_once_per: str = "group",
     ) -> None:
         self.framework = framework
         self.matches = matches
         self.filter_text = filter_text
+        self.read_once_per = read_once_per
         self.group = group
         self.loads: list[Load] = []
         self.totals = _stats.Totals()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,13 @@ class Group:
     ----------
     process_group : torch.distributed.ProcessGroup
         With any backend that gathers bytes: NCCL on GPUs, gloo on the host.
+
+    Attributes
+    ----------
+    rank, world : int
+        This rank's number in the group, and how many there are.
+    part, parts : int
+        Which part of every slab this rank reads, and of how many: see `read_with`.
     """
 
     def __init__(self, process_group: Any) -> None:
@@ -43,6 +51,8 @@ class Group:
         self._group = process_group
         self.rank: int = dist.get_rank(process_group)
         self.world: int = dist.get_world_size(process_group)
+        self.part, self.parts = self.rank, self.world
+        self._readers = process_group
         # Over the host where the group has a backend for it: the GPU's streams are left alone then.
         self._on_host = "cpu:" in str(dist.get_backend_config(process_group))
         self._device: torch.device | None = None
@@ -52,6 +62,14 @@ class Group:
         """Says where this rank's tensors go: to a CUDA device, or to the host (-1). Until then the current CUDA device
         is taken where one is needed."""
         self._device = self._torch.device("cpu") if ordinal < 0 else self._torch.device("cuda", ordinal)
+
+    def read_with(self, ranks: Sequence[int]) -> None:
+        """Says which ranks of the group read every slab together, this one among them: all, until told otherwise."""
+        if len(ranks) == self.world:
+            return
+        self.part, self.parts = list(ranks).index(self.rank), len(ranks)
+        if self.parts > 1:
+            self._readers = _subgroup(self._dist, self._group, tuple(ranks))
 
     @property
     def stream(self) -> int:
@@ -130,11 +148,26 @@ class Group:
 
         As bytes: gloo gathers neither 16-bit integers nor fp8.
         """
-        part = base.numel() // self.world
-        mine = base[self.rank * part : (self.rank + 1) * part]
+        if self.parts == 1:
+            return
+        part = base.numel() // self.parts
+        mine = base[self.part * part : (self.part + 1) * part]
         # A side stream of None leaves the current one.
         with self._torch.cuda.stream(self._side_stream()):
-            self._dist.all_gather_into_tensor(base, mine, group=self._group)
+            self._dist.all_gather_into_tensor(base, mine, group=self._readers)
+
+
+# Of a group, those that were made of some of its ranks: making one takes NCCL half a second.
+_subgroups: WeakKeyDictionary[Any, dict[tuple[int, ...], Any]] = WeakKeyDictionary()
+
+
+def _subgroup(dist: Any, group: Any, ranks: tuple[int, ...]) -> Any:
+    made = _subgroups.setdefault(group, {})
+    if ranks not in made:
+        everywhere = [dist.get_global_rank(group, rank) for rank in ranks]
+        # Other nodes make theirs at the same time; no two have a rank in common.
+        made[ranks] = dist.new_group(everywhere, backend=dist.get_backend(group), use_local_synchronization=True)
+    return made[ranks]
 
 
 class Said:

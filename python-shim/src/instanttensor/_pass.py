@@ -35,9 +35,9 @@ def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterat
         if group is None:
             slabs = OwnSlabs(load, checkpoint.framework, reporter.update)
         else:
-            world = group.world
+            parts = group.parts
             slabs = GatheredSlabs(
-                load, checkpoint.framework, group, lambda staged: reporter.update(staged * world), cap
+                load, checkpoint.framework, group, lambda staged: reporter.update(staged * parts), cap
             )
         load.slabs = slabs
         yield from _loading.tensors(
@@ -63,8 +63,10 @@ def _start(checkpoint: Checkpoint) -> _loading.SlabLoad:
         checkpoint,
         lambda: _loading.cap_bytes(java, checkpoint.catalogue.selected, checkpoint.load_options()),
     )
+    if checkpoint.read_once_per == "node":
+        group.read_with(agreed.node)
     options = checkpoint.load_options(
-        buffer_bytes=agreed.cap_bytes, rank=group.rank, world=group.world, processes=agreed.processes
+        buffer_bytes=agreed.cap_bytes, rank=group.part, world=group.parts, processes=len(agreed.node)
     )
     with ExitStack() as undo:
         with group.jointly("to start loading"):

@@ -78,6 +78,9 @@ class safe_open:  # noqa: N801  (the name is safetensors')
     progress : bool or callable, default False
         True shows a tqdm bar for each pass over `tensors()`; a callable gets ``(bytes_done,
         bytes_total)``, never going down and ending at the total.
+    read_once_per : {"group", "node"}, default "group"
+        With a `process_group`: each byte is read by one rank of the group, and gathered by the others; or,
+        where the group spans several machines, by one rank of each, so that no bytes cross between them.
 
     Attributes
     ----------
@@ -147,6 +150,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         tensor_filter: Sequence[str] | None = None,
         tensor_name_match_mode: Literal["glob", "exact", "regex"] = "glob",
         progress: Progress = False,
+        read_once_per: Literal["group", "node"] = "group",
     ) -> None:
         started = time.perf_counter()
         group = None if process_group is None else Group(process_group)
@@ -164,6 +168,8 @@ class safe_open:  # noqa: N801  (the name is safetensors')
                 for name, value in (("load_now", load_now), ("copy", copy)):
                     if not isinstance(value, bool):
                         raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
+                if read_once_per not in ("group", "node"):
+                    raise ValueError(f"read_once_per={read_once_per!r}: expected group or node")
                 _progress.check(progress)
                 matches = _filters.matcher(tensor_filter, tensor_name_match_mode)
                 paths = _paths.absolute(filename)
@@ -175,7 +181,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
                 self._copy = copy
                 self._progress = progress
                 filter_text = _filters.described(tensor_filter, tensor_name_match_mode)
-                self._checkpoint = Checkpoint(chosen, options, matches, group, filter_text)
+                self._checkpoint = Checkpoint(chosen, options, matches, group, filter_text, read_once_per)
                 # A traceback that somebody keeps would keep the files open; a warning can be an error.
                 undo.callback(self.close)
                 self._checkpoint.open(paths, prepare=load_now)
