@@ -1,7 +1,6 @@
 package io.instanttensor.bridge;
 
 import io.instanttensor.Preparation;
-import io.instanttensor.device.DeviceException;
 import io.instanttensor.dlpack.ManagedTensors;
 import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.HeaderReader;
@@ -61,7 +60,7 @@ final class Rehearsal {
     private static void build(Step step) {
         try {
             step.run();
-        } catch (ErrnoException | IOException | DeviceException | LinkageError e) {
+        } catch (Exception | LinkageError e) {
             System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, "not prepared", e);
         }
     }
