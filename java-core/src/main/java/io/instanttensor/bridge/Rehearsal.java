@@ -29,7 +29,7 @@ import java.util.stream.IntStream;
 final class Rehearsal {
     /// Several, since headers of several files are read at once.
     private static final int FILES = 2;
-    private static final int TENSORS = 256;
+    private static final int TENSORS = 48;
     /// As many as it takes for the compiler to look at what is done for every tensor.
     private static final int PLANNED_TENSORS = 1536;
     private static final int TENSOR_BYTES = 8;
