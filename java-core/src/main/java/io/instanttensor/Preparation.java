@@ -25,7 +25,8 @@ public final class Preparation {
         DeviceHome.bindDriver();
     }
 
-    /// @param fileBytes of all files of the load
+    /// @param load on a GPU
+    /// @param fileBytes of all its files
     static Preparation start(LoadOptions load, long fileBytes) {
         Preparation preparation = new Preparation(load.device());
         EngineThreads.builder().name("instanttensor-pinning").start(() -> preparation.run(load, fileBytes));
@@ -34,9 +35,6 @@ public final class Preparation {
 
     private void run(LoadOptions load, long fileBytes) {
         device.run();
-        if (load.device().kind() == DeviceId.Kind.CPU) {
-            return;
-        }
         try {
             device.get().staging().pin(
                     BatchSize.buffers(load, fileBytes), PlanLimits.bufferBytes(BatchSize.of(load, fileBytes)));

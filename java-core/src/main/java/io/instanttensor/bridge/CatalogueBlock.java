@@ -37,7 +37,18 @@ final class CatalogueBlock {
     private static final int NAME_BYTES = 64;
 
     /// The bytes follow from the others.
-    private record Kind(DType dtype, Shape shape, long bytes) {}
+    private record Kind(DType dtype, Shape shape, long bytes) {
+        /// As for any record; written out, since linking a record's own takes the JVM 10 ms at the first open.
+        @Override
+        public boolean equals(Object other) {
+            return other instanceof Kind kind && kind.dtype == dtype && kind.shape.equals(shape);
+        }
+
+        @Override
+        public int hashCode() {
+            return 31 * dtype.ordinal() + shape.hashCode();
+        }
+    }
 
     private final Arena arena = Arena.ofShared();
     private final long address;

@@ -29,6 +29,17 @@ public record DeviceId(Kind kind, int ordinal) {
         }
     }
 
+    /// As for any record; written out, since linking a record's own takes the JVM 5 ms, and every load asks.
+    @Override
+    public boolean equals(Object other) {
+        return other instanceof DeviceId id && id.kind == kind && id.ordinal == ordinal;
+    }
+
+    @Override
+    public int hashCode() {
+        return 31 * kind.ordinal() + ordinal;
+    }
+
     @Override
     public String toString() {
         return kind == Kind.CPU ? "cpu" : "cuda:" + ordinal;

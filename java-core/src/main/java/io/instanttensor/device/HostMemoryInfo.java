@@ -3,9 +3,10 @@ package io.instanttensor.device;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.Optional;
-import java.util.stream.Collectors;
+import java.util.StringTokenizer;
 
 /// What of the host's memory is free: the kernel's account, or the tightest limit of the control
 /// groups (version 2) that this process is in, whichever leaves less.
@@ -14,6 +15,8 @@ import java.util.stream.Collectors;
 /// @param cgroups where the control groups are mounted
 record HostMemoryInfo(Path proc, Path cgroups) {
     private static final String UNIFIED = "0::/";
+    /// All such numbers fit a long.
+    private static final int MAX_DIGITS = 18;
 
     MemoryInfo read() {
         MemoryInfo least = machine();
@@ -80,13 +83,21 @@ record HostMemoryInfo(Path proc, Path cgroups) {
 
     /// Absent for `max`, which means no limit.
     private static Optional<Long> number(String text) {
-        return text.matches("\\d{1,18}") ? Optional.of(Long.parseLong(text)) : Optional.empty();
+        boolean isNumber = !text.isEmpty() && text.length() <= MAX_DIGITS
+                && text.chars().allMatch(c -> c >= '0' && c <= '9');
+        return isNumber ? Optional.of(Long.parseLong(text)) : Optional.empty();
     }
 
+    /// Without regular expressions: the first of a process take the JVM 10 ms.
     private static Map<String, Long> numbers(String table) {
-        return table.lines()
-                .map(line -> line.split("[:\\s]+"))
-                .filter(words -> words.length >= 2 && number(words[1]).isPresent())
-                .collect(Collectors.toMap(words -> words[0], words -> Long.parseLong(words[1]), (a, b) -> a));
+        Map<String, Long> numbers = new HashMap<>();
+        for (String line : table.lines().toList()) {
+            StringTokenizer words = new StringTokenizer(line, ": \t");
+            if (words.countTokens() >= 2) {
+                String name = words.nextToken();
+                number(words.nextToken()).ifPresent(number -> numbers.putIfAbsent(name, number));
+            }
+        }
+        return numbers;
     }
 }

@@ -32,11 +32,7 @@ public final class HostPages implements AutoCloseable {
         HostPages pages = new HostPages(what, mapAligned(bytes));
         try {
             Posix.keepFromChildren(pages.mapped);
-            // The rest stays small: it would take a whole huge page.
-            long huge = bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-            if (huge > 0) {
-                Posix.preferHugePages(pages.mapped.asSlice(0, huge));
-            }
+            Posix.preferHugePages(pages.mapped);
             return pages;
         } catch (ErrnoException | RuntimeException | Error e) {
             pages.close();

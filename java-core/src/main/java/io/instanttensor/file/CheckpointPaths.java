@@ -7,7 +7,6 @@ import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Comparator;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
@@ -19,9 +18,6 @@ import java.util.Set;
 public final class CheckpointPaths {
     private static final String SUFFIX = ".safetensors";
     private static final String USUAL_INDEX = "model" + CheckpointIndex.SUFFIX;
-    private static final Comparator<Path> BY_NAME = Comparator
-            .comparing((Path path) -> String.valueOf(path.getFileName()), CodePointOrder.INSTANCE)
-            .thenComparing(Path::toString, CodePointOrder.INSTANCE);
 
     /// What is handed out, by what makes two paths equal: the same name in the same folder, by whatever way
     /// the folder was reached. A link is a file of its own, since its name is what counts.
@@ -45,9 +41,15 @@ public final class CheckpointPaths {
             found.add(path);
         }
         List<Path> files = new ArrayList<>(found.files.values());
-        files.sort(BY_NAME);
+        files.sort(CheckpointPaths::byName);
         found.fileByTensor.keySet().removeAll(found.claimedTwice);
         return new ResolvedPaths(files, found.fileByTensor);
+    }
+
+    private static int byName(Path left, Path right) {
+        int names = CodePointOrder.INSTANCE.compare(
+                String.valueOf(left.getFileName()), String.valueOf(right.getFileName()));
+        return names != 0 ? names : CodePointOrder.INSTANCE.compare(left.toString(), right.toString());
     }
 
     private void add(Path path) throws IOException {
@@ -98,7 +100,7 @@ public final class CheckpointPaths {
         } catch (IOException e) {
             throw PathErrors.of(folder, e);
         }
-        found.sort(BY_NAME);
+        found.sort(CheckpointPaths::byName);
         return found;
     }
 

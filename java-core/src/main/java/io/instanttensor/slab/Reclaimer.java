@@ -11,8 +11,6 @@ import java.util.concurrent.atomic.AtomicLong;
 /// A slab is dropped on whatever thread drops its last view, often with Python's lock held, sometimes
 /// while the interpreter ends: there it is only queued. Fences are recorded and memory is freed here.
 public final class Reclaimer {
-    private static final System.Logger LOG = System.getLogger(Reclaimer.class.getName());
-
     private final Device device;
     private final LinkedBlockingQueue<Runnable> queue = new LinkedBlockingQueue<>();
     private final AtomicLong offered = new AtomicLong();
@@ -68,7 +66,9 @@ public final class Reclaimer {
             } catch (RuntimeException | Error e) {
                 // It is not used again, which is better than memory used again too early. Nobody waits
                 // for this slab; the load that it came from may be long over.
-                LOG.log(System.Logger.Level.WARNING, "memory on " + device.id() + " could not be given back", e);
+                // Named here, as everywhere: the first logger of a process takes the JVM 30 ms to make.
+                System.getLogger(Reclaimer.class.getName()).log(
+                        System.Logger.Level.WARNING, "memory on " + device.id() + " could not be given back", e);
             }
         }
     }

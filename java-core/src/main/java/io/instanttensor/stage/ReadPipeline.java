@@ -11,7 +11,6 @@ import java.util.concurrent.atomic.AtomicInteger;
 
 /// The readers of one load. They claim the plan's chunks in order; the slabs' order follows from that.
 public final class ReadPipeline {
-    private static final System.Logger LOG = System.getLogger(ReadPipeline.class.getName());
 
     private final Claims claims;
     private final List<ChunkReader> files;
@@ -136,7 +135,8 @@ public final class ReadPipeline {
             }
         } catch (RuntimeException e) {
             // All slabs were handed out, or the caller knows that the load has failed or was closed.
-            LOG.log(System.Logger.Level.WARNING, "a load to " + device.id() + " left something behind", e);
+            System.getLogger(ReadPipeline.class.getName()).log(
+                    System.Logger.Level.WARNING, "a load to " + device.id() + " left something behind", e);
         } finally {
             drained.countDown();
         }

@@ -13,7 +13,7 @@ import java.util.function.BooleanSupplier;
 /// The pinned memory of one device, shared by all its loads and kept for the next one: pinning
 /// all of it takes 16 ms, as long as loading 1 GB.
 ///
-/// Every thread that calls has the device's scope open.
+/// Every thread that calls has the device's scope open, but for [#pin].
 public final class StagingPool implements AutoCloseable {
     /// What all loads on a device together may pin: twelve batches. Of these three or four are being read,
     /// the others wait for the wire; ten were as fast where nothing disturbed them.

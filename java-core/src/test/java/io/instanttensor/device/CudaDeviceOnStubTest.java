@@ -8,6 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.instanttensor.device.cuda.CudaDevice;
 import java.lang.foreign.MemorySegment;
+import java.io.IOException;
+import java.util.List;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -105,6 +107,31 @@ class CudaDeviceOnStubTest extends DeviceContract {
                 + "CUDA_ERROR_OUT_OF_MEMORY (2)", () -> device.allocateStaging(4096));
         refused(IllegalArgumentException.class, "staging buffer of 2147483648 bytes of pinned memory for cuda:0: "
                 + "expected at most 2147483647, which is what JCuda takes", () -> device.allocateStaging(1L << 31));
+    }
+
+    @Test
+    void stagingMemoryIsUnmappedWithItsEndUnlessTheDriverKeepsIt() throws IOException {
+        StagingMemory staging = device.allocateStaging(4096);
+        long address = staging.segment().address();
+        assertTrue(Mappings.flags(address).contains("dc"));
+        staging.close();
+        staging.close();
+        assertEquals(List.of(), Mappings.flags(address));
+
+        StagingMemory kept = device.allocateStaging(4096);
+        long keptAddress = kept.segment().address();
+        StubCuda.fail("cuMemHostUnregister", 1, 999);
+        assertThrows(DeviceException.class, kept::close);
+        kept.close();
+        assertTrue(Mappings.flags(keptAddress).contains("dc"), "unmapped while the driver may read there");
+    }
+
+    @Test
+    void memoryThatCannotBeRegisteredIsUnmapped() throws IOException {
+        long before = Mappings.notForChildren();
+        StubCuda.fail("cuMemHostRegister", 1, 801);
+        device.allocateStaging(4096).close();
+        assertEquals(before, Mappings.notForChildren());
     }
 
     @Test

@@ -4,7 +4,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
@@ -29,13 +28,13 @@ class HostPagesTest {
             segment.set(ValueLayout.JAVA_BYTE, 0, (byte) 1);
             segment.set(ValueLayout.JAVA_BYTE, bytes - 1, (byte) 1);
             for (long at = 0; at < bytes; at += HUGE) {
-                assertTrue(flags(address + at).contains("dc"), "a fork would copy the page at " + at);
+                assertTrue(Mappings.flags(address + at).contains("dc"), "a fork would copy the page at " + at);
             }
-            if (bytes >= HUGE && Files.exists(Path.of("/sys/kernel/mm/transparent_hugepage"))) {
-                assertTrue(flags(address).contains("hg"), "small pages");
+            if (Files.exists(Path.of("/sys/kernel/mm/transparent_hugepage"))) {
+                assertTrue(Mappings.flags(address).contains("hg"), "small pages");
             }
         }
-        assertEquals(List.of(), flags(address));
+        assertEquals(List.of(), Mappings.flags(address));
     }
 
     @Test
@@ -46,20 +45,5 @@ class HostPagesTest {
         pages.close();
         assertThrows(IllegalStateException.class, () -> segment.get(ValueLayout.JAVA_BYTE, 0));
         assertThrows(IllegalStateException.class, pages::segment);
-    }
-
-    /// What the kernel says of the mapping at an address; nothing where none is.
-    private static List<String> flags(long address) throws IOException {
-        boolean here = false;
-        for (String line : Files.readAllLines(Path.of("/proc/self/smaps"))) {
-            if (line.matches("[0-9a-f]+-[0-9a-f]+ .*")) {
-                String[] range = line.split("[- ]");
-                here = Long.compareUnsigned(Long.parseUnsignedLong(range[0], 16), address) <= 0
-                        && Long.compareUnsigned(address, Long.parseUnsignedLong(range[1], 16)) < 0;
-            } else if (here && line.startsWith("VmFlags:")) {
-                return List.of(line.substring("VmFlags:".length()).trim().split(" "));
-            }
-        }
-        return List.of();
     }
 }

@@ -4,6 +4,7 @@ import io.instanttensor.device.DeviceException;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.SymbolLookup;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.stream.Stream;
@@ -30,7 +31,7 @@ final class CudaLibrary {
 
     /// Loads JCuda's library where somebody has loaded the driver already, torch for one.
     static void bindToLoadedDriver() throws IOException {
-        try (Stream<String> mapped = Files.lines(Path.of("/proc/self/maps"))) {
+        try (Stream<String> mapped = Files.lines(Path.of("/proc/self/maps"), StandardCharsets.ISO_8859_1)) {
             if (mapped.noneMatch(line -> line.contains("/libcuda.so"))) {
                 return;
             }

@@ -73,15 +73,15 @@ final class CudaStaging implements StagingMemory {
         return segment;
     }
 
+    /// Where the driver does not let go of the pages, they stay mapped: it would go on reading them, whatever came to
+    /// lie at their addresses.
+    ///
     /// @throws IllegalStateException while a system call uses the segment; it stays open then
     @Override
     public synchronized void close() {
         if (arena.scope().isAlive()) {
             arena.close();
-        }
-        try {
             resource.close();
-        } finally {
             unmap.run();
         }
     }
