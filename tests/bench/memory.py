@@ -86,10 +86,13 @@ def is_registered_resident(device):
     return True
 
 
-def pinned_rate(device):
-    """Host to device from pinned memory, GB/s: what no loader can exceed. None without a GPU."""
+def pinned_rates(device, meet):
+    """Host to device from pinned memory, GB/s, in some rounds: what no loader can exceed. None without a GPU.
+
+    `meet` is called before each round: processes that meet there are measured at once.
+    """
     if device != "cuda":
-        return None
+        return []
     import torch
 
     host = torch.empty(PINNED_BLOCK_BYTES, dtype=torch.uint8, pin_memory=True)
@@ -97,17 +100,18 @@ def pinned_rate(device):
     target = torch.empty(PINNED_BLOCK_BYTES, dtype=torch.uint8, device="cuda")
     target.copy_(host, non_blocking=True)
     torch.cuda.synchronize()
-    rate = 0.0
+    rates = []
     for _ in range(PINNED_ROUNDS):
+        meet()
         start = time.perf_counter()
         for _ in range(PINNED_TURNS):
             target.copy_(host, non_blocking=True)
         torch.cuda.synchronize()
-        rate = max(rate, PINNED_TURNS * PINNED_BLOCK_BYTES / (time.perf_counter() - start) / 1e9)
+        rates.append(PINNED_TURNS * PINNED_BLOCK_BYTES / (time.perf_counter() - start) / 1e9)
     del host, target
     torch.cuda.empty_cache()
     # torch keeps pinned memory for the next who asks; a loader that does would start with it.
     empty_host_cache = getattr(torch._C, "_host_emptyCache", None)
     if empty_host_cache is not None:
         empty_host_cache()
-    return rate
+    return rates
