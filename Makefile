@@ -3,9 +3,9 @@
 
 PYTHON ?= python3
 MVN ?= mvn
-# A folder of safetensors files for make demo.
+# A folder of safetensors files for make demo and make bench-groups.
 CHECKPOINT ?=
-# Options of tests/bench/run.py for make bench, and where its results go.
+# Options of tests/bench/run.py for make bench, of groups.py for make bench-groups, and where their results go.
 BENCH ?=
 BENCH_OUT ?= .build/bench
 
@@ -52,7 +52,7 @@ export PYTHON MVN CC
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help doctor demo test lint test-java test-python test-engines bench wheel install clean
+.PHONY: help doctor demo test lint test-java test-python test-engines bench bench-groups wheel install clean
 
 help:
 	@echo 'make demo                 build all, load a real checkpoint, embed three sentences with it'
@@ -62,6 +62,7 @@ help:
 	@echo 'make test-engines         the model loaders of SGLang and vLLM, as released, with our wheel (5 GB more; Python 3.11+)'
 	@echo 'make bench                build all, measure it beside other loaders, with or without a GPU: JSON, a table, plots'
 	@echo 'make bench BENCH="--rows small,tiny --check --disk DIR"   a part of it; BENCH=--help says what else there is'
+	@echo 'make bench-groups CHECKPOINT=dir BENCH="--ranks 2 --tp 2"   the same for ranks that load a folder together'
 	@echo 'make wheel                fill dist/ with wheels to install without network, for the Python that runs make'
 	@echo 'make wheel PYTHON=...     the same for another Python'
 	@echo 'make install              rebuild what changed and install it in .venv'
@@ -204,6 +205,9 @@ $(BENCH_READY): tests/bench/requirements.txt tests/requirements.txt $(INSTALLED)
 
 bench: $(BENCH_READY)
 	.venv/bin/python tests/bench/run.py --cpp-path $(CPP) --out $(BENCH_OUT) $(BENCH)
+
+bench-groups: $(BENCH_READY)
+	.venv/bin/python tests/bench/groups.py "$(CHECKPOINT)" --cpp-path $(CPP) --out $(BENCH_OUT)/groups $(BENCH)
 
 clean:
 	rm -rf .build .venv dist java-core/target python-shim/build python-shim/src/*.egg-info

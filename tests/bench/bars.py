@@ -2,7 +2,7 @@
 
     LOADER FIGURE >= NUMBER L             the rate, over that of pinned memory
     LOADER FIGURE >= NUMBER GB/s
-    LOADER FIGURE >= NUMBER of OTHER      the rate, over that of another loader of the row
+    LOADER FIGURE >= NUMBER of OTHER      the rate, over that of another loader of the row; of OTHER,OTHER: their best
     LOADER FIGURE >= NUMBER of case CASE  the rate, over its own in another case
     LOADER FIGURE <= NUMBER ms
     LOADER FIGURE ahead of OTHER,OTHER    of each of them, by 10 % wherever that stays below 0.94 L
@@ -31,7 +31,7 @@ MEMORY_BARS = ("ours pinned <= 128 MiB", "ours slabs <= 3 largest", "ours reside
 _FORM = re.compile(
     r"(?P<loader>[\w-]+) (?P<figure>first|later|open|boot|device|slabs|pinned|resident) "
     r"(?:(?P<comparison>>=|<=) (?P<number>[\d.]+) "
-    r"(?P<unit>L|GB/s|ms|MiB|largest|of case (?P<case>[\w-]+)|of (?P<other>[\w-]+))"
+    r"(?P<unit>L|GB/s|ms|MiB|largest|of case (?P<case>[\w-]+)|of (?P<other>[\w,-]+))"
     r"|ahead of (?P<rivals>[\w,-]+)|(?P<linear>linear))"
 )
 
@@ -107,11 +107,25 @@ def _compare(results, case, parts):
     else:
         value, form = results.gigabytes_per_second(name, loader, figure), "{:.1f} GB/s"
         if unit.startswith("of "):
-            other = results.gigabytes_per_second(parts.get("case", name), parts.get("other", loader), figure)
-            value, form = value and other and value / other, "{:.2f}"
+            return _over(value, number, _rates(results, parts.get("case", name), parts.get("other", loader), figure))
     if value is None:
         return "", None
     return form.format(value), value >= number if parts["comparison"] == ">=" else value <= number
+
+
+def _rates(results, name, loaders, figure):
+    return [results.gigabytes_per_second(name, loader, figure) for loader in loaders.split(",")]
+
+
+def _over(own, number, rates):
+    known = [rate for rate in rates if rate]
+    if own is None or not known:
+        return "", None
+    is_met = own / max(known) >= number
+    if is_met and len(known) < len(rates):
+        # Of one that is not there nobody knows.
+        return "", None
+    return f"{own / max(known):.2f}", is_met
 
 
 def _ahead(results, name, loader, figure, rivals):

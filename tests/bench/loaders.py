@@ -27,7 +27,8 @@ class Loader:
     package : str
         Is installed by this name.
     open : callable
-        Of files and a device, "cuda" or "cpu": a context, and in it `Pairs`.
+        Of files and a device, "cuda" or "cpu": a context, and in it `Pairs`. The GPU is the current one. Those of
+        InstantTensor take more options of `safe_open`.
     needs_cuda : bool
     """
 
@@ -53,10 +54,12 @@ def instanttensor(copy):
     """Ours or the C++ one: whichever is first on the path."""
 
     @contextmanager
-    def opened(files, device):
+    def opened(files, device, **options):
+        import torch
         from instanttensor import safe_open
 
-        with safe_open(list(files), framework="pt", device=0 if device == "cuda" else device, copy=copy) as f:
+        where = torch.cuda.current_device() if device == "cuda" else device
+        with safe_open(list(files), framework="pt", device=where, copy=copy, **options) as f:
             yield Pairs(f.tensors(), getattr(f, "stats", dict))
 
     return opened
@@ -142,6 +145,8 @@ LOADERS = {
                    instanttensor(False)),
     "ours-copy": Loader("InstantTensor for Java, copy=True", "instanttensor._bridge", "instanttensor",
                         instanttensor(True)),
+    "ours-alone": Loader("InstantTensor for Java, one rank alone", "instanttensor._bridge", "instanttensor",
+                         instanttensor(False)),
     "cpp": Loader("InstantTensor (C++), copy=False", "instanttensor", "instanttensor", instanttensor(False), True),
     "cpp-copy": Loader("InstantTensor (C++), copy=True", "instanttensor", "instanttensor", instanttensor(True), True),
     "fastsafetensors": Loader("fastsafetensors", "fastsafetensors", "fastsafetensors", fastsafetensors),

@@ -20,21 +20,30 @@ def resident():
     return {field: int(lines[field].split()[0]) << 10 for field in FIELDS}
 
 
-def device_free(device):
-    """Free bytes of the GPU, by cuMemGetInfo; 0 without one."""
-    if device != "cuda":
+def device_free(gpu):
+    """Free bytes of a GPU by its number, by cuMemGetInfo; 0 without one."""
+    if gpu is None:
         return 0
     import torch
 
-    return torch.cuda.mem_get_info()[0]
+    return torch.cuda.mem_get_info(gpu)[0]
+
+
+def current_gpu(device):
+    """The number of this thread's GPU; other threads have another one. None without a GPU."""
+    if device != "cuda":
+        return None
+    import torch
+
+    return torch.cuda.current_device()
 
 
 class Watch:
     """The most that was taken at any moment of a context, above a start that was noted before."""
 
     def __init__(self, device):
-        self._device = device
-        self._free = self._least_free = device_free(device)
+        self._gpu = current_gpu(device)
+        self._free = self._least_free = device_free(self._gpu)
         self._start = resident()
         self._most = dict.fromkeys((*FIELDS, "all"), 0)
         self._stop = threading.Event()
@@ -44,7 +53,7 @@ class Watch:
         grown = {field: now[field] - self._start[field] for field in FIELDS}
         grown["all"] = sum(grown.values())
         self._most = {field: max(most, grown[field]) for field, most in self._most.items()}
-        self._least_free = min(self._least_free, device_free(self._device))
+        self._least_free = min(self._least_free, device_free(self._gpu))
 
     def _watch(self):
         while not self._stop.wait(EVERY_SECONDS):
@@ -62,7 +71,7 @@ class Watch:
 
     def found(self):
         """Bytes of the device, None without one; growth of resident memory, by kind and of all at one moment."""
-        taken = self._free - self._least_free if self._device == "cuda" else None
+        taken = self._free - self._least_free if self._gpu is not None else None
         return {"device_bytes": taken, "resident": self._most}
 
 
@@ -85,10 +94,13 @@ def is_registered_resident(device):
     return True
 
 
-def pinned_rate(device):
-    """Host to device from pinned memory, GB/s: what no loader can exceed. None without a GPU."""
+def pinned_rates(device, meet):
+    """Host to device from pinned memory, GB/s, in some rounds: what no loader can exceed. None without a GPU.
+
+    `meet` is called before each round: processes that meet there are measured at once.
+    """
     if device != "cuda":
-        return None
+        return []
     import torch
 
     host = torch.empty(PINNED_BLOCK_BYTES, dtype=torch.uint8, pin_memory=True)
@@ -96,17 +108,18 @@ def pinned_rate(device):
     target = torch.empty(PINNED_BLOCK_BYTES, dtype=torch.uint8, device="cuda")
     target.copy_(host, non_blocking=True)
     torch.cuda.synchronize()
-    rate = 0.0
+    rates = []
     for _ in range(PINNED_ROUNDS):
+        meet()
         start = time.perf_counter()
         for _ in range(PINNED_TURNS):
             target.copy_(host, non_blocking=True)
         torch.cuda.synchronize()
-        rate = max(rate, PINNED_TURNS * PINNED_BLOCK_BYTES / (time.perf_counter() - start) / 1e9)
+        rates.append(PINNED_TURNS * PINNED_BLOCK_BYTES / (time.perf_counter() - start) / 1e9)
     del host, target
     torch.cuda.empty_cache()
     # torch keeps pinned memory for the next who asks; a loader that does would start with it.
     empty_host_cache = getattr(torch._C, "_host_emptyCache", None)
     if empty_host_cache is not None:
         empty_host_cache()
-    return rate
+    return rates

@@ -150,10 +150,10 @@ def notes(found):
     return "\n".join(f"- {line}" for line in dict.fromkeys(lines))
 
 
-def render(records):
-    """The whole text."""
+def render(records, cases=None):
+    """The whole text, of all rows or of some."""
     found = results_of.Results(records)
-    cases = [case for case in CASES if found.loaders(case.name)]
+    cases = [case for case in (CASES if cases is None else cases) if found.loaders(case.name)]
     parts = [statement(found)]
     if cases:
         parts += [main_table(found, cases), memory_table(found, cases)]

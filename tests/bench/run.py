@@ -102,27 +102,33 @@ def choose_size(chosen, storage, scale):
     return None, why
 
 
+def turns(loaders, rounds):
+    """Pairs of a round and a loader: in every round another one begins."""
+    for turn in range(rounds):
+        first = turn % len(loaders)
+        for loader in loaders[first:] + loaders[:first]:
+            yield turn, loader
+
+
 def measure(chosen, size, storage, loaders, arguments, log):
     """All rounds of one row."""
     failed = set()
     name, wanted = size
     for point, checkpoint in enumerate(wanted):
-        for turn in range(arguments.rounds):
-            first = turn % len(loaders)
-            for loader in loaders[first:] + loaders[:first]:
-                if loader in failed:
-                    continue  # it would only take the same time again
-                folder = storage.folder / checkpoint.folder
-                answer = time_once(loader, folder, checkpoint, chosen, arguments, watch_memory=turn == 0)
-                told = {"case": chosen.name, "point": point, "loader": loader}
-                if isinstance(answer, str):
-                    failed.add(loader)
-                    log.failed |= is_ours(loader)
-                    log.add("failed", **told, error=answer)
-                else:
-                    log.add("answer", **{**answer, **told, "size": name, "checkpoint": checkpoint.folder})
-                shown = answer if isinstance(answer, str) else [round(seconds, 4) for seconds in answer["seconds"]]
-                print(f"{chosen.name} {checkpoint.folder}, round {turn + 1}: {loader} {shown}", file=sys.stderr)
+        for turn, loader in turns(loaders, arguments.rounds):
+            if loader in failed:
+                continue  # it would only take the same time again
+            folder = storage.folder / checkpoint.folder
+            answer = time_once(loader, folder, checkpoint, chosen, arguments, watch_memory=turn == 0)
+            told = {"case": chosen.name, "point": point, "loader": loader}
+            if isinstance(answer, str):
+                failed.add(loader)
+                log.failed |= is_ours(loader)
+                log.add("failed", **told, error=answer)
+            else:
+                log.add("answer", **{**answer, **told, "size": name, "checkpoint": checkpoint.folder})
+            shown = answer if isinstance(answer, str) else [round(seconds, 4) for seconds in answer["seconds"]]
+            print(f"{chosen.name} {checkpoint.folder}, round {turn + 1}: {loader} {shown}", file=sys.stderr)
 
 
 def compare(chosen, records, run, log):
@@ -202,11 +208,19 @@ def finish(log, out):
     print(*files, sep="\n")
 
 
+def require_known(parser, option, named, known):
+    """Ends the process where names with commas between them are not all known."""
+    unknown = set(named.split(",")) - set(known)
+    if unknown:
+        parser.error(f"--{option}: no {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+
+
 def arguments_of(argv):
+    loaders = [loader for loader in LOADERS if any(loader in case.loaders for case in CASES)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--rows", default=",".join(case.name for case in CASES), help="which, with commas between them: %(default)s")
-    add("--loaders", default=",".join(LOADERS), help="which: %(default)s")
+    add("--loaders", default=",".join(loaders), help="which: %(default)s")
     add("--rounds", type=int, default=3 if DEVICE == "cuda" else 1, help="processes of each loader (%(default)s)")
     add("--opens", type=int, default=3 if DEVICE == "cuda" else 2, help="in one process (%(default)s)")
     add("--enough", type=float, default=30, help="no further open in a process after so many seconds (%(default)s)")
@@ -219,10 +233,8 @@ def arguments_of(argv):
     add("--out", type=Path, default=Path(".build/bench"), help="for results (%(default)s)")
     add("--keep", action="store_true", help="leave the checkpoints for the next run")
     arguments = parser.parse_args(argv)
-    for option, known in (("rows", {case.name for case in CASES}), ("loaders", set(LOADERS))):
-        unknown = set(getattr(arguments, option).split(",")) - known
-        if unknown:
-            parser.error(f"--{option}: no {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    require_known(parser, "rows", arguments.rows, [case.name for case in CASES])
+    require_known(parser, "loaders", arguments.loaders, loaders)
     return arguments
 
 

@@ -42,8 +42,21 @@ def version(loader):
         return None  # ours, run from its sources
 
 
-def measure(loader, files, device, arguments):
-    """All opens of one process, as JSON wants it; then the same with what more loads have found."""
+def nobody():
+    """Whom a process meets that loads by itself."""
+
+
+def measure(loader, files, device, arguments, meet=nobody, **options):
+    """All opens of one process, as JSON wants it; then the same with what more loads have found.
+
+    Parameters
+    ----------
+    meet : callable
+        Called before each load, and before each measuring of memory: waits for all processes that load together.
+    **options
+        For the loader.
+    """
+    import functools
     import importlib
 
     import consuming
@@ -57,7 +70,7 @@ def measure(loader, files, device, arguments):
     headers = [checkpoints.read_header(path) for path in files]
     sizes = [end - start for header in headers for start, end in (e["data_offsets"] for e in header.values())]
     del headers
-    rate, pinned_is_resident = memory.pinned_rate(device), memory.is_registered_resident(device)
+    rates, pinned_is_resident = memory.pinned_rates(device, meet), memory.is_registered_resident(device)
     torch.zeros(1, device=device)
     consuming.synchronize(device)
     memory.settle(device, memory.PINNED_BLOCK_BYTES)
@@ -67,11 +80,12 @@ def measure(loader, files, device, arguments):
     parameters = consuming.parameters_of(files, device) if arguments.consume == "parameter" else None
     # Before the first open: what a loader keeps from one to the next is counted as well.
     watch = memory.Watch(device)
-    opened = LOADERS[loader].open
+    opened = functools.partial(LOADERS[loader].open, **options)
     opens, cached = [], []
 
     def load():
         cached.append(page_cache.prepare(files, arguments.cache))
+        meet()
         done = consuming.timed(opened, files, device, arguments.consume, parameters)
         wanted = {"first": min(1, len(sizes))}.get(arguments.consume, len(sizes))
         memory.settle(device, sum(sizes))
@@ -85,7 +99,8 @@ def measure(loader, files, device, arguments):
         "loader": loader, "version": version(loader), "device": device, "consume": arguments.consume,
         "tensors": len(sizes), "bytes": sum(sizes), "largest_bytes": max(sizes, default=0),
         "seconds": [one["seconds"] for one in opens], "open_seconds": [one["open_seconds"] for one in opens],
-        "stats": opens[-1]["stats"], "page_cache": cached, "pinned_rate": rate, "boot_seconds": boot,
+        "stats": opens[-1]["stats"], "page_cache": cached, "boot_seconds": boot,
+        "pinned_rates": rates, "pinned_rate": max(rates, default=None),
     }  # fmt: skip
     yield found
     if arguments.memory:

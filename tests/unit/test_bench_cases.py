@@ -31,7 +31,7 @@ def test_a_row_names_only_what_there_is(case: Any) -> None:
         assert checkpoints.needed_bytes(one.kind, one.numbers) > 0
     for sentence in case.bars:
         parts = bars.parse(sentence)
-        rivals = [*parts.get("rivals", "").split(","), parts.get("other"), parts["loader"]]
+        rivals = [*parts.get("rivals", "").split(","), *parts.get("other", "").split(","), parts["loader"]]
         assert {rival for rival in rivals if rival} <= set(case.loaders)
         assert cases.case_of(parts.get("case", case.name)).bars
 

@@ -73,6 +73,16 @@ def test_one_loader_or_row_can_be_held_against_another() -> None:
     assert judged("ours later >= 0.84 of case moe", OURS, kept, case=cases.case_of("keep")) == ("0.84", "met")
 
 
+def test_a_loader_is_held_against_the_best_of_several_at_the_same_opens() -> None:
+    slow, fast = answered("moe", "cpp", [2.5, 0.5]), answered("moe", "cpp-copy", [2.0, 3.0])
+    assert judged("ours first >= 1.6 of cpp,cpp-copy", OURS, slow, fast) == ("1.60", "met")
+    assert judged("ours first >= 1.7 of cpp,cpp-copy", OURS, slow, fast) == ("1.60", "missed")
+    assert judged("ours later >= 1.6 of cpp,cpp-copy", OURS, slow, fast) == ("0.48", "missed")
+    # Of the other one nobody knows; but ours has lost to this one already.
+    assert judged("ours first >= 1.6 of cpp,cpp-copy", OURS, fast) == ("", "no figure")
+    assert judged("ours later >= 1.6 of cpp,cpp-copy", OURS, slow) == ("0.48", "missed")
+
+
 @pytest.mark.parametrize(
     ("rival", "word"),
     [
