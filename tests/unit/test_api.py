@@ -42,6 +42,8 @@ def test_the_signature_takes_all_that_instanttensor_0_2_2_takes() -> None:
         "buffer_size": None, "chunk_size": None, "concurrency": None, "io_depth": None, "max_free_mem_usage": None,
         "load_now": True, "copy": True, "backend": None, "tensor_filter": None, "tensor_name_match_mode": "glob",
         "progress": False,
+        # Ours alone.
+        "read_once_per": "group",
     }  # fmt: skip
     assert {p.name: p.default for p in parameters[2:4]} == {"device": "cpu", "process_group": None}
 
