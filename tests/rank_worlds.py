@@ -27,11 +27,14 @@ RUN = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 if __name__ == "__main__":
-    import importlib, torch.multiprocessing as multiprocessing
+    import importlib, multiprocessing
     from pathlib import Path
+    # What takes long to import is imported once, before the ranks part ways; nothing of it starts a thread.
+    multiprocessing.set_forkserver_preload(["torch", "numpy", "safetensors.torch"])
+    from torch.multiprocessing import start_processes
     ranks, world, folder, more = importlib.import_module(sys.argv[3]), int(sys.argv[4]), sys.argv[5], sys.argv[6:]
     ranks.write_checkpoints(Path(folder))
-    multiprocessing.start_processes(ranks.live_in, (world, folder, *more), world, start_method="spawn")
+    start_processes(ranks.live_in, (world, folder, *more), world, start_method="forkserver")
 """
 
 
@@ -85,8 +88,8 @@ def answers_of(ranks: ModuleType, world: int, folder: Path, *more: str, patience
     Parameters
     ----------
     ranks : module
-        With `CASES`, `write_checkpoints(folder)`, called before any rank starts, and
-        `live_in(rank, world, folder, *more)`, what each rank does.
+        With `write_checkpoints(folder)`, called before any rank starts, and `live_in(rank, world, folder, *more)`,
+        what each rank does.
     """
     script = folder / "run.py"
     script.write_text(RUN)
@@ -97,4 +100,4 @@ def answers_of(ranks: ModuleType, world: int, folder: Path, *more: str, patience
     by_rank = [json.loads(path.read_text()) if path.exists() else {} for path in found]
     if done.returncode != 0:
         raise AssertionError(f"status {done.returncode}: {done.stdout}{done.stderr}; {by_rank}")
-    return {name: [each[name] for each in by_rank] for name in ranks.CASES}
+    return {name: [each[name] for each in by_rank] for name in by_rank[0]}

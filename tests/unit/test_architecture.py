@@ -21,9 +21,9 @@ ORDER = (
     # What tensors become.
     "_capsule", "_frameworks",
     # The checkpoint with all of that, and ranks that share it.
-    "_distributed", "_stats", "_checkpoint",
+    "_distributed", "_stats", "_checkpoint", "_agreement",
     # Reading: into slabs and from there to tensors, or into memory of their own.
-    "_loading", "_pass", "_reads", "_slices",
+    "_loading", "_slabs", "_pass", "_reads", "_slices",
     # The public face.
     "_safe_open", "__init__",
     # The command line.

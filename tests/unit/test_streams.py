@@ -9,6 +9,7 @@ import pytest
 from instanttensor import _loading
 from instanttensor._catalogue import Kind
 from instanttensor._frameworks import Torch
+from instanttensor._slabs import OwnSlabs
 
 COUNT = 100
 ELEMENTS = 4
@@ -71,9 +72,8 @@ class Columns:
 def loading(done: list[Any], framework: Told, *, copy: bool) -> Any:
     load: Any = Load(done)
     columns: Any = Columns()
-    return _loading.tensors(
-        load, columns, range(COUNT), framework, copy=copy, cap_bytes=1 << 30, group=None, waiting=lambda _: None
-    )
+    slabs = OwnSlabs(load, framework, lambda _: None)
+    return _loading.tensors(load, columns, range(COUNT), framework, copy=copy, cap_bytes=1 << 30, slabs=slabs)
 
 
 @pytest.mark.parametrize("copy", [True, False])

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Hexadecimal digits of a digest: enough for what nobody forges.
 _DIGITS = 16
-# Characters of a filter.
-_SHOWN = 240
+# Bytes of a filter. Escaped they may be twice as many, beside 230 others; a message has room for 1,024.
+_SHOWN_BYTES = 360
 
 
 class Agreed(NamedTuple):
@@ -50,20 +50,9 @@ def agree(group: Group, checkpoint: Checkpoint, cap_bytes: Callable[[], int]) ->
     OtherRankError
         Another rank could not even compare.
     """
-    error: BaseException | None = None
-    text = ""
-    try:
-        text = json.dumps(_described(checkpoint, cap_bytes()))
-    except BaseException as caught:
-        error = caught
-    said = group.say(text if error is None else group.failed("to size its slabs", error))
-    if error is not None:
-        said.leave()
-        raise error
-    texts = said.wait()
-    group.require_silence([text for text in texts if not text.startswith("{")])
-    said.raise_interrupt()
-    ranks = [json.loads(text) for text in texts]
+    with group.jointly("to size its slabs") as round_of:
+        round_of.says = json.dumps(_described(checkpoint, cap_bytes()), ensure_ascii=False)
+    ranks = [json.loads(text) for text in round_of.heard]
     _require_same(ranks, "contents", _files, "opened other files")
     _require_same(ranks, "selection", _wanted, "wants other tensors")
     _require_same(ranks, "read_once_per", _read_once_per, "reads otherwise")
@@ -89,7 +78,7 @@ def _described(checkpoint: Checkpoint, cap_bytes: int) -> dict[str, Any]:
         "contents": _digest(f"{sizes} {catalogue.digest}".encode()),
         "selected": len(selected),
         "selection": _digest(selected.tobytes()),
-        "filter": checkpoint.filter_text[:_SHOWN],
+        "filter": checkpoint.filter_text.encode()[:_SHOWN_BYTES].decode(errors="ignore"),
         "read_once_per": checkpoint.read_once_per,
         "cap": cap_bytes,
         "host": host(),

@@ -163,3 +163,5 @@ class Checkpoint(JavaOwner):
             return
         with self._decoding:
             super().close()
+        if self.group is not None:
+            self.group.raise_interrupt()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +24,34 @@ _PATIENCE_S = 10.0
 
 class OtherRankError(RuntimeError):
     """Another rank failed; the text says which, and why."""
+
+
+class Round:
+    """What is said when all ranks have done something.
+
+    Attributes
+    ----------
+    says : str
+        What this rank found, as JSON; nothing by default.
+    heard : list of str
+        What every rank found, this one included, rank by rank; there once all are done.
+    """
+
+    def __init__(self) -> None:
+        self.says = ""
+        self.heard: list[str] = []
+
+
+def group_of(process_group: Any) -> Group | None:
+    """The ranks that load together; None where one loads alone, with a group of one or without any.
+
+    Raises
+    ------
+    ValueError
+        Where this rank is not in the group.
+    """
+    group = None if process_group is None else Group(process_group)
+    return group if group is not None and group.world > 1 else None
 
 
 class Group:
@@ -50,6 +80,8 @@ class Group:
         self._dist = dist
         self._group = process_group
         self.rank: int = dist.get_rank(process_group)
+        if self.rank < 0:
+            raise ValueError(f"process_group: rank {dist.get_rank()} of all is not in it")
         self.world: int = dist.get_world_size(process_group)
         self.part, self.parts = self.rank, self.world
         self._readers = process_group
@@ -57,6 +89,8 @@ class Group:
         self._on_host = "cpu:" in str(dist.get_backend_config(process_group))
         self._device: torch.device | None = None
         self._side: torch.cuda.Stream | None = None
+        # What to do about a Ctrl-C that came while the others counted on this rank.
+        self._interrupt: Callable[[], Any] | None = None
 
     def load_to(self, ordinal: int) -> None:
         """Says where this rank's tensors go: to a CUDA device, or to the host (-1). Until then the current CUDA device
@@ -97,8 +131,9 @@ class Group:
         return _SaidOnGpu(self, mine)
 
     @contextmanager
-    def jointly(self, doing: str) -> Iterator[None]:
-        """What is done inside can fail on one rank alone; then it fails on every rank.
+    def jointly(self, doing: str) -> Iterator[Round]:
+        """What is done inside can fail on one rank alone; then it fails on every rank. Where it does not, each has
+        heard at the end what the others found.
 
         Without this the others would wait in a collective that the failing rank never enters.
 
@@ -112,14 +147,52 @@ class Group:
         OtherRankError
             At the end, where this rank did well, and another one failed.
         """
+        with ExitStack() as held:
+            try:
+                self.raise_interrupt()
+                round_of = Round()
+                yield round_of
+                held.enter_context(self.undisturbed())
+            except BaseException as error:
+                with self.undisturbed():
+                    self.say(self.failed(doing, error)).leave()
+                raise
+            round_of.heard = self.exchange(round_of.says)
+            self.require_silence(round_of.heard)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Keeps Ctrl-C for `raise_interrupt`, once: a rank that breaks off between what it says and what it does then
+        would have the others wait for it.
+
+        Other threads than the main one get none anyway.
+        """
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(before):
+            yield
+            return
+
+        def keep(*seen: Any) -> None:
+            if self._interrupt is not None:
+                before(*seen)
+            self._interrupt = lambda: before(*seen)
+
+        signal.signal(signal.SIGINT, keep)
         try:
             yield
-        except BaseException as error:
-            self.say(self.failed(doing, error)).leave()
-            raise
-        said = self.say("")
-        self.require_silence(said.wait())
-        said.raise_interrupt()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a Ctrl-C is kept."""
+        return self._interrupt is not None
+
+    def raise_interrupt(self) -> None:
+        """Has a Ctrl-C that was kept do what it does without us; to be called where the others can be told."""
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            interrupt()
 
     def failed(self, doing: str, error: BaseException | None) -> str:
         """What a rank says of its error; nothing where there is none."""
@@ -133,13 +206,13 @@ class Group:
         return f"rank {self.rank}" + (f" (of all: {everywhere})" if everywhere != self.rank else "")
 
     def require_silence(self, texts: Sequence[str]) -> None:
-        """Raises what another rank has said.
+        """Raises what another rank has said of its failure; JSON is none.
 
         Raises
         ------
         OtherRankError
         """
-        told = [text for text in texts if text]
+        told = [text for text in texts if text and not text.startswith("{")]
         if told:
             raise OtherRankError(told[0] + (f" (and {len(told) - 1} ranks more)" if len(told) > 1 else ""))
 
@@ -173,34 +246,24 @@ def _subgroup(dist: Any, group: Any, ranks: tuple[int, ...]) -> Any:
 class Said:
     """Something that this rank has said, and what the others say meanwhile."""
 
-    def __init__(self) -> None:
-        self._interrupt: BaseException | None = None
+    def __init__(self, group: Group) -> None:
+        self._of = group
 
     def wait(self) -> list[str]:
-        """What every rank said, rank by rank.
-
-        An interrupt is kept for `raise_interrupt`: the others count on this rank until it can tell them.
-        """
+        """What every rank said, rank by rank."""
         begun = time.monotonic()
+        interrupted: float | None = None
         nap = 0.0
         while not self._is_over():
-            try:
-                now = time.monotonic()
-                if now - begun > _SPIN_S:
-                    nap = min(_LONGEST_NAP_S, (now - begun) / 20)
-                time.sleep(nap)
-            except KeyboardInterrupt as interrupt:
-                if self._interrupt is not None:
-                    raise
-                self._interrupt, begun = interrupt, time.monotonic()
-            if self._interrupt is not None and time.monotonic() - begun > _PATIENCE_S:
-                raise self._interrupt
+            now = time.monotonic()
+            if now - begun > _SPIN_S:
+                nap = min(_LONGEST_NAP_S, (now - begun) / 20)
+            time.sleep(nap)
+            if self._of.is_interrupted:
+                interrupted = interrupted or now
+                if now - interrupted > _PATIENCE_S:
+                    self._of.raise_interrupt()
         return self._texts()
-
-    def raise_interrupt(self) -> None:
-        """Raises the interrupt that came while waiting, if one did."""
-        if self._interrupt is not None:
-            raise self._interrupt
 
     def leave(self) -> None:
         """Leaves the others to read it whenever they come to it."""
@@ -226,7 +289,7 @@ class _SaidOnHost(Said):
     """By a collective on host memory."""
 
     def __init__(self, group: Group, mine: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__(group)
         self._mine = mine
         self._all = mine.new_empty(group.world * _ROOM_BYTES)
         self._work = group._dist.all_gather_into_tensor(self._all, mine, group=group._group, async_op=True)
@@ -248,7 +311,7 @@ class _SaidOnGpu(Said):
     """By a collective on a GPU's memory, on a stream of its own."""
 
     def __init__(self, group: Group, mine: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__(group)
         torch = group._torch
         device = group._device
         if device is None or device.type != "cuda":

@@ -35,8 +35,8 @@ class Slabs(Protocol):
     def take(self) -> tuple[Any, int]:
         """The bytes of the next slab, None for one without any, and the stream that they are ready on."""
 
-    def leave(self) -> None:
-        """Says that no more are taken. Does nothing after the last."""
+    def leave(self, error: BaseException | None = None) -> None:
+        """Says that no more are taken, and because of what. Does nothing after the last."""
 
 
 class SlabLoad(Load):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from . import _agreement, _bridge, _loading, _progress, _stats
@@ -13,6 +13,7 @@ from ._slabs import GatheredSlabs, OwnSlabs
 if TYPE_CHECKING:
     from ._catalogue import Catalogue
     from ._checkpoint import Checkpoint
+    from ._distributed import Group
     from ._options import Progress
 
 # A warning names no more tensors than a person reads.
@@ -21,62 +22,64 @@ _NAMED = 5
 
 def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterator[tuple[str, Any]]:
     """Loads and yields them. See `safe_open.tensors`."""
-    load: _loading.SlabLoad | None = None
-    slabs: _loading.Slabs | None = None
-    reporter = _progress.Reporter(progress, checkpoint.total_bytes)
-    try:
-        load = _start(checkpoint)
-        checkpoint.loads.append(load)
-        # Another thread may have closed the file before it knew of this load.
-        checkpoint.alive()
-        catalogue, group = checkpoint.catalogue, checkpoint.group
-        cap = _stats.cap_bytes(load.alive())
-        _warn_of_oversize(catalogue, cap)
-        if group is None:
-            slabs = OwnSlabs(load, checkpoint.framework, reporter.update)
-        else:
-            parts = group.parts
-            slabs = GatheredSlabs(
-                load, checkpoint.framework, group, lambda staged: reporter.update(staged * parts), cap
-            )
+    group = checkpoint.group
+    with ExitStack() as undo:
+        if group is not None:
+            undo.callback(group.raise_interrupt)
+        agreed = None if group is None else _agree(checkpoint, group)
+        # With a group, all that can fail on one rank alone, warnings included.
+        with nullcontext() if group is None else group.jointly("to start loading"):
+            reporter = _progress.Reporter(progress, checkpoint.total_bytes)
+            undo.callback(reporter.close)
+            load = _start(checkpoint, agreed)
+            undo.callback(_end, checkpoint, load)
+            checkpoint.loads.append(load)
+            # Another thread may have closed the file before it knew of this load.
+            checkpoint.alive()
+            catalogue, cap = checkpoint.catalogue, _stats.cap_bytes(load.alive())
+            _warn_of_oversize(catalogue, cap)
+            slabs = _slabs(checkpoint, load, reporter, cap)
         load.slabs = slabs
+        undo.push(lambda _kind, error, _trace: slabs.leave(error))
         yield from _loading.tensors(
             load, catalogue, catalogue.selected, checkpoint.framework, copy=copy, cap_bytes=cap, slabs=slabs
         )
         reporter.finish()
-    finally:
-        if slabs is not None:
-            slabs.leave()
-        reporter.close()
-        if load is not None and not load.ended:
-            _end(checkpoint, load)
 
 
-def _start(checkpoint: Checkpoint) -> _loading.SlabLoad:
-    java, group = checkpoint.alive(), checkpoint.group
-    if group is None and checkpoint.matches is None:
-        return _loading.start_all(java, checkpoint.load_options())
-    if group is None:
-        return _loading.start(java, checkpoint.catalogue.selected, checkpoint.load_options())
-    agreed = _agreement.agree(
+def _agree(checkpoint: Checkpoint, group: Group) -> _agreement.Agreed:
+    return _agreement.agree(
         group,
         checkpoint,
-        lambda: _loading.cap_bytes(java, checkpoint.catalogue.selected, checkpoint.load_options()),
+        lambda: _loading.cap_bytes(checkpoint.alive(), checkpoint.catalogue.selected, checkpoint.load_options()),
     )
+
+
+def _start(checkpoint: Checkpoint, agreed: _agreement.Agreed | None) -> _loading.SlabLoad:
+    java, group = checkpoint.alive(), checkpoint.group
+    if group is None or agreed is None:
+        if checkpoint.matches is None:
+            return _loading.start_all(java, checkpoint.load_options())
+        return _loading.start(java, checkpoint.catalogue.selected, checkpoint.load_options())
     if checkpoint.read_once_per == "node":
         group.read_with(agreed.node)
     options = checkpoint.load_options(
         buffer_bytes=agreed.cap_bytes, rank=group.part, world=group.parts, processes=len(agreed.node)
     )
-    with ExitStack() as undo:
-        with group.jointly("to start loading"):
-            load = _loading.start(java, checkpoint.catalogue.selected, options)
-            undo.callback(load.close)
-        undo.pop_all()
-    return load
+    return _loading.start(java, checkpoint.catalogue.selected, options)
+
+
+def _slabs(checkpoint: Checkpoint, load: _loading.SlabLoad, reporter: _progress.Reporter, cap: int) -> _loading.Slabs:
+    framework, group = checkpoint.framework, checkpoint.group
+    if group is None:
+        return OwnSlabs(load, framework, reporter.update)
+    parts = group.parts
+    return GatheredSlabs(load, framework, group, lambda staged: reporter.update(staged * parts), cap)
 
 
 def _end(checkpoint: Checkpoint, load: _loading.SlabLoad) -> None:
+    if load.ended:
+        return
     if load in checkpoint.loads:
         checkpoint.loads.remove(load)
     java = load.java

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from . import _dtypes, _filters, _frameworks, _loading, _pass, _paths, _progress, _reads
 from ._checkpoint import Checkpoint
-from ._distributed import Group
+from ._distributed import group_of
 from ._errors import about
 from ._options import BackendCandidate, Options, Progress
 from ._slices import TensorSlice
@@ -153,7 +153,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         read_once_per: Literal["group", "node"] = "group",
     ) -> None:
         started = time.perf_counter()
-        group = None if process_group is None else Group(process_group)
+        group = group_of(process_group)
         with ExitStack() as undo:
             # With a group, all that can fail on one rank alone, arguments included.
             with nullcontext() if group is None else group.jointly("to open the checkpoint"):
@@ -189,6 +189,10 @@ class safe_open:  # noqa: N801  (the name is safetensors')
                 self.total_tensor_size = self._checkpoint.total_bytes
                 self._checkpoint.totals.open_seconds = time.perf_counter() - started
                 self._checkpoint.warn_of_duplicates()
+            if group is not None:
+                # The first of them may have waited for long; whoever was interrupted meanwhile can tell the others.
+                with group.jointly("to open the checkpoint"):
+                    pass
             undo.pop_all()
 
     @property

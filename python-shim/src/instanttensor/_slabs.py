@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._capsule import Export
+from ._errors import SafetensorError
 
 if TYPE_CHECKING:
     from ._distributed import Group
@@ -26,7 +27,7 @@ class OwnSlabs:
         stream = self._framework.stream()
         return polled(self._load, self._framework, stream, self._waiting), stream
 
-    def leave(self) -> None:
+    def leave(self, error: BaseException | None = None) -> None:
         """There is nobody to tell."""
 
 
@@ -68,40 +69,48 @@ class GatheredSlabs:
         self._taking = threading.Lock()
 
     def take(self) -> tuple[Any, int]:
+        group = self._group
         with self._taking:
-            if not self._ahead:
-                self._complete()
-            base = self._ahead.pop()
-            sizes = self._load.slab_bytes
-            if self._completed < len(sizes) and sizes[self._completed] <= self._cap_bytes:
-                self._complete()
-            return base, self._group.stream
+            if self._is_over:
+                # Closed by another thread a moment ago, which has told the others.
+                raise SafetensorError("File is closed")
+            with group.undisturbed():
+                if not self._ahead:
+                    self._complete()
+                base = self._ahead.pop()
+                sizes = self._load.slab_bytes
+                if self._completed < len(sizes) and sizes[self._completed] <= self._cap_bytes:
+                    self._complete()
+            group.raise_interrupt()
+            return base, group.stream
 
-    def leave(self) -> None:
+    def leave(self, error: BaseException | None = None) -> None:
         if not self._taking.acquire(blocking=False):
             return
         try:
             self._ahead.clear()
-            if not self._is_over and self._completed < len(self._load.slab_bytes):
+            if self._is_over or self._completed == len(self._load.slab_bytes):
+                return
+            group = self._group
+            with group.undisturbed():
                 self._is_over = True
-                self._group.say(f"{self._group.name()} left tensors() before its end").leave()
+                if error is None or isinstance(error, GeneratorExit):
+                    group.say(f"{group.name()} left tensors() before its end").leave()
+                else:
+                    group.say(group.failed("to hand out its tensors", error)).leave()
         finally:
             self._taking.release()
 
     def _complete(self) -> None:
         group, framework, number = self._group, self._framework, self._completed
-        base: Any = None
-        error: BaseException | None = None
         try:
-            base = polled(self._load, framework, group.stream, self._waiting)
-        except BaseException as caught:
-            error = caught
-        said = group.say(group.failed("to load its part", error))
-        if error is not None:
+            group.raise_interrupt()
+            base = polled(self._load, framework, group.stream, self._report)
+        except BaseException as error:
             self._is_over = True
-            said.leave()
-            raise error
-        texts = said.wait()
+            group.say(group.failed("to load its part", error)).leave()
+            raise
+        texts = group.exchange("")
         if any(texts):
             self._is_over = True
             group.require_silence(texts)
@@ -111,4 +120,7 @@ class GatheredSlabs:
             base = base[: self._load.slab_bytes[number]]
         self._ahead.append(base)
         self._completed += 1
-        said.raise_interrupt()
+
+    def _report(self, staged: int) -> None:
+        self._group.raise_interrupt()
+        self._waiting(staged)
