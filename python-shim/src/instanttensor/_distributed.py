@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +83,7 @@ class Group:
             raise ValueError(f"process_group: rank {dist.get_rank()} of all is not in it")
         self.world: int = dist.get_world_size(process_group)
         self.part, self.parts = self.rank, self.world
-        self._readers = process_group
+        self._readers = list(range(self.world))
         # Over the host where the group has a backend for it: the GPU's streams are left alone then.
         self._on_host = "cpu:" in str(dist.get_backend_config(process_group))
         self._device: torch.device | None = None
@@ -99,11 +98,8 @@ class Group:
 
     def read_with(self, ranks: Sequence[int]) -> None:
         """Says which ranks of the group read every slab together, this one among them: all, until told otherwise."""
-        if len(ranks) == self.world:
-            return
-        self.part, self.parts = list(ranks).index(self.rank), len(ranks)
-        if self.parts > 1:
-            self._readers = _subgroup(self._dist, self._group, tuple(ranks))
+        self._readers = list(ranks)
+        self.part, self.parts = self._readers.index(self.rank), len(ranks)
 
     @property
     def stream(self) -> int:
@@ -221,26 +217,27 @@ class Group:
 
         As bytes: gloo gathers neither 16-bit integers nor fp8.
         """
-        if self.parts == 1:
-            return
-        part = base.numel() // self.parts
-        mine = base[self.part * part : (self.part + 1) * part]
+        part_bytes = base.numel() // self.parts
+        parts = [base[number * part_bytes : (number + 1) * part_bytes] for number in range(self.parts)]
         # A side stream of None leaves the current one.
         with self._torch.cuda.stream(self._side_stream()):
-            self._dist.all_gather_into_tensor(base, mine, group=self._readers)
+            if self.parts == self.world:
+                self._dist.all_gather_into_tensor(base, parts[self.part], group=self._group)
+            else:
+                self._swap(parts)
 
-
-# Of a group, those that were made of some of its ranks: making one takes NCCL half a second.
-_subgroups: WeakKeyDictionary[Any, dict[tuple[int, ...], Any]] = WeakKeyDictionary()
-
-
-def _subgroup(dist: Any, group: Any, ranks: tuple[int, ...]) -> Any:
-    made = _subgroups.setdefault(group, {})
-    if ranks not in made:
-        everywhere = [dist.get_global_rank(group, rank) for rank in ranks]
-        # Other nodes make theirs at the same time; no two have a rank in common.
-        made[ranks] = dist.new_group(everywhere, backend=dist.get_backend(group), use_local_synchronization=True)
-    return made[ranks]
+    def _swap(self, parts: Sequence[torch.Tensor]) -> None:
+        """Gathers among some ranks of the group. A group of theirs would be a collective of its own to make, which
+        ranks with other groups beside it do not get through (torch 2.11)."""
+        dist = self._dist
+        operations = []
+        for number, rank in enumerate(self._readers):
+            if number != self.part:
+                peer = dist.get_global_rank(self._group, rank)
+                operations.append(dist.P2POp(dist.isend, parts[self.part], peer, self._group))
+                operations.append(dist.P2POp(dist.irecv, parts[number], peer, self._group))
+        for work in dist.batch_isend_irecv(operations) if operations else ():
+            work.wait()
 
 
 class Said:
