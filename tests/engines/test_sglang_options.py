@@ -34,6 +34,7 @@ OPTIONS: dict[str, list[Any]] = {
     "tensor_filter": [["scalar.*", "empty.F32"], [], None],
     "tensor_name_match_mode": ["glob", "exact", "regex"],
     "progress": [False],
+    "read_once_per": ["group", "node"],
 }  # fmt: skip
 # SGLang gives these itself.
 SGLANGS = {"self", "filename", "framework", "device", "process_group", "copy"}
