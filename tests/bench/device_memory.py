@@ -68,7 +68,9 @@ class Registered:
 
     def __init__(self, driver):
         self._driver = driver
-        self._pages = mmap.mmap(-1, BUFFER_BYTES + HUGE_PAGE_BYTES)
+        # Shared pages, which Python maps by itself, would stay small.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._pages = mmap.mmap(-1, BUFFER_BYTES + HUGE_PAGE_BYTES, flags=flags)
         self._pages.madvise(self.advice)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._pages))
         self.address = ctypes.c_void_p(-(-start // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES)
