@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ import torch
 from hypothesis import HealthCheck, settings
 from instanttensor import safe_open
 from samples import BITS, F6, reading, stored, threads, write
+
+# What a shell starts in the background ignores SIGINT, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines that run tests are busy with other things, and the first example starts Java.
 settings.register_profile(

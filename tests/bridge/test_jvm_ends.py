@@ -306,8 +306,11 @@ import tvm_ffi
 
 @pytest.mark.parametrize("number", ["SIGFPE", "SIGBUS", "SIGILL"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_programs_own_handlers_in_python_stay(number: str, when: str) -> None:
+# As a shell starts what it runs in the background.
+@pytest.mark.parametrize("interrupts", ["default_int_handler", "SIG_IGN"])
+def test_a_programs_own_handlers_in_python_stay(number: str, when: str, interrupts: str) -> None:
     theirs = f"import os, signal; signal.signal(signal.{number}, lambda *_: print('theirs'))\n"
+    theirs += f"signal.signal(signal.SIGINT, signal.{interrupts})\n"
     # One of SIGSEGV, which Java cannot do without, has everything put back that is not theirs.
     put_back = "signal.signal(signal.SIGSEGV, lambda *_: None); _jvm.engine_class()\n"
     script = theirs + START + "\n" if when == "before" else START + "\n" + theirs

@@ -116,10 +116,11 @@ class Server:
         end = offset + size
         time.sleep(self.orders["delay"])
         with self._changed:
-            while _reaches(end, self.orders["hang_from"]):
+            if _reaches(end, self.orders["hang_from"]):
+                # Once: several that woke each other in turns would never let anybody else go on.
                 self._hanging += 1
                 self._changed.notify_all()
-                self._changed.wait()
+                self._changed.wait_for(lambda: not _reaches(end, self.orders["hang_from"]))
                 self._hanging -= 1
         if _reaches(end, self.orders["fail_from"]):
             self._reply(unique, b"", errno.EIO)

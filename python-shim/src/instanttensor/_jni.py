@@ -12,6 +12,7 @@ import locale
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -314,8 +315,27 @@ def _handler(action: ctypes.Array[ctypes.c_char]) -> int:
 
 def _is_pythons(action: ctypes.Array[ctypes.c_char]) -> bool:
     """Whether it is the one function in C that stands for all handlers of ``signal.signal``."""
-    # SIGINT has it, as long as anything of Python's is to be called for it.
-    return callable(signal.getsignal(signal.SIGINT)) and _handler(action) == _handler(_action(signal.SIGINT))
+    return _handler(action) == _pythons_handler()
+
+
+def _pythons_handler() -> int | None:
+    """That function; None where it cannot be found out."""
+    # SIGINT has it, as long as anything of Python's is to be called for it. What a shell has started in the background
+    # ignores SIGINT.
+    for number in (signal.SIGINT, *(signal.valid_signals() - set(_FAULT_SIGNALS))):
+        if callable(signal.getsignal(number)):
+            return _handler(_action(number))
+    # Nobody misses one of these in between: nothing happens for them.
+    unused = (n for n in (signal.SIGURG, signal.SIGWINCH, signal.SIGCHLD) if signal.getsignal(n) == signal.SIG_DFL)
+    free = next(unused, None)
+    if free is None or threading.current_thread() is not threading.main_thread():
+        return None
+    before = _action(free)
+    signal.signal(free, lambda *_: None)
+    found = _handler(_action(free))
+    signal.signal(free, signal.SIG_DFL)
+    _libc.sigaction(int(free), before, None)
+    return found
 
 
 def _flags(action: ctypes.Array[ctypes.c_char]) -> int:
