@@ -73,11 +73,11 @@ def go_through(cases: Cases, rank: int, folder: str, *arguments: Any) -> None:
     dist.destroy_process_group()
 
 
-def error(action: Callable[[], Any]) -> str:
-    """The type of what an action raises, and its text."""
+def error(action: Callable[[], Any], kind: type[BaseException] = Exception) -> str:
+    """The type of what an action raises, if it is of a kind, and its text."""
     try:
         action()
-    except Exception as e:
+    except kind as e:
         return f"{type(e).__name__}: {e}"
     return "no error"
 

@@ -103,20 +103,12 @@ def told(function: Callable[[Here], None], here: Here) -> str:
     """What came of a failure on this rank, as JSON, and whether all goes on working afterwards."""
     dist.barrier()
     begun = time.monotonic()
-    text = caught(lambda: function(here))
+    # Ctrl-C included.
+    text = error(lambda: function(here), BaseException)
     took_s = time.monotonic() - begun
     afterwards = ranks.same(here.folder / "plain.safetensors", copy=False)
     kept.clear()
     return json.dumps({"error": text, "took_s": took_s, "afterwards": afterwards, "slabs": ranks.live_slabs()})
-
-
-def caught(action: Callable[[], None]) -> str:
-    """The type of what an action raises, Ctrl-C included, and its text."""
-    try:
-        action()
-    except BaseException as e:
-        return f"{type(e).__name__}: {e}"
-    return "no error"
 
 
 # ----------------------------------------------------------------------------------------- opening

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -119,9 +120,8 @@ class Group:
 
     def say(self, text: str) -> Said:
         """Says something without waiting for what the others say."""
-        mine = self._torch.zeros(_ROOM_BYTES, dtype=self._torch.uint8)
-        said = text.encode()[:_ROOM_BYTES]
-        mine[: len(said)] = self._torch.frombuffer(bytearray(said), dtype=self._torch.uint8) if said else 0
+        said = bytearray(text.encode()[:_ROOM_BYTES].ljust(_ROOM_BYTES, b"\0"))
+        mine = self._torch.frombuffer(said, dtype=self._torch.uint8)
         if self._on_host:
             return _SaidOnHost(self, mine)
         return _SaidOnGpu(self, mine)
@@ -240,7 +240,7 @@ class Group:
             work.wait()
 
 
-class Said:
+class Said(ABC):
     """Something that this rank has said, and what the others say meanwhile."""
 
     def __init__(self, group: Group) -> None:
@@ -262,15 +262,17 @@ class Said:
                     self._of.raise_interrupt()
         return self._texts()
 
+    @abstractmethod
     def leave(self) -> None:
         """Leaves the others to read it whenever they come to it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _is_over(self) -> bool:
-        raise NotImplementedError
+        """Whether all have said something."""
 
+    @abstractmethod
     def _texts(self) -> list[str]:
-        raise NotImplementedError
+        """What they have said."""
 
 
 def _split(gathered: bytes) -> list[str]:

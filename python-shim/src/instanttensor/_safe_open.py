@@ -180,7 +180,8 @@ class safe_open:  # noqa: N801  (the name is safetensors')
                 self.device = chosen.device
                 self._copy = copy
                 self._progress = progress
-                filter_text = _filters.described(tensor_filter, tensor_name_match_mode)
+                # For ranks that compare.
+                filter_text = "" if group is None else _filters.described(tensor_filter, tensor_name_match_mode)
                 self._checkpoint = Checkpoint(chosen, options, matches, group, filter_text, read_once_per)
                 # A traceback that somebody keeps would keep the files open; a warning can be an error.
                 undo.callback(self.close)

@@ -5,10 +5,8 @@ import io.instanttensor.header.HeaderReader;
 import io.instanttensor.header.SafetensorsHeader;
 import io.instanttensor.posix.EngineThreads;
 import java.io.IOException;
-import java.io.UncheckedIOException;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
@@ -35,27 +33,11 @@ final class HeaderReads {
                 reads.add(threads.submit(() -> HeaderReader.read(file)));
             }
             List<SafetensorsHeader> headers = new ArrayList<>(files.size());
+            // The first file in order that failed decides the error, whichever failed first.
             for (Future<SafetensorsHeader> read : reads) {
-                headers.add(result(read));
+                headers.add(Outcome.of(read, "reading headers"));
             }
             return headers;
-        }
-    }
-
-    /// The first file in order that failed decides the error, whichever failed first.
-    private static SafetensorsHeader result(Future<SafetensorsHeader> read) throws IOException {
-        try {
-            return read.get();
-        } catch (ExecutionException e) {
-            switch (e.getCause()) {
-                case IOException io -> throw io;
-                case RuntimeException runtime -> throw runtime;
-                case Error error -> throw error;
-                default -> throw new IOException(e.getCause());
-            }
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            throw new UncheckedIOException(new java.io.InterruptedIOException("interrupted while reading headers"));
         }
     }
 }

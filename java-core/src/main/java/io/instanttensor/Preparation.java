@@ -4,25 +4,16 @@ import io.instanttensor.device.DeviceId;
 import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.posix.EngineThreads;
 import java.io.IOException;
-import java.io.InterruptedIOException;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 
 /// What a load that is about to come wants of its device, made on a thread of its own while headers are read: opening
 /// a GPU takes 20 ms, pinning the buffers as long.
-public final class Preparation {
+final class Preparation {
     private final FutureTask<DeviceHome> device;
 
     private Preparation(DeviceId id) {
         this.device = new FutureTask<>(() -> DeviceHome.of(id));
-    }
-
-    /// Does what the first load on a GPU would wait for, where the process has the driver already, and is thus going
-    /// to use it.
-    ///
-    /// @throws io.instanttensor.device.DeviceException where our library for it cannot be loaded
-    public static void bindDriver() throws IOException {
-        DeviceHome.bindDriver();
     }
 
     /// @param load on a GPU
@@ -47,18 +38,7 @@ public final class Preparation {
     /// Waits for the device, not for its buffers.
     ///
     /// @throws io.instanttensor.device.DeviceException where it cannot be opened
-    void awaitDevice() throws InterruptedIOException {
-        try {
-            device.get();
-        } catch (ExecutionException e) {
-            switch (e.getCause()) {
-                case RuntimeException runtime -> throw runtime;
-                case Error error -> throw error;
-                default -> throw new AssertionError("opening a device throws no checked exception", e.getCause());
-            }
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            throw new InterruptedIOException("interrupted while a device was opened");
-        }
+    void awaitDevice() throws IOException {
+        Outcome.of(device, "a device was opened");
     }
 }

@@ -1,6 +1,6 @@
 package io.instanttensor.bridge;
 
-import io.instanttensor.Preparation;
+import io.instanttensor.Machine;
 import io.instanttensor.dlpack.ManagedTensors;
 import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.HeaderReader;
@@ -48,7 +48,7 @@ final class Rehearsal {
         if (Runtime.getRuntime().availableProcessors() >= SPARE_PROCESSORS) {
             // Needs none of these calls, so it need not wait for them.
             EngineThreads.builder().name("instanttensor-planning").start(() -> build(Rehearsal::plan));
-            EngineThreads.builder().name("instanttensor-bindings").start(() -> build(Preparation::bindDriver));
+            EngineThreads.builder().name("instanttensor-bindings").start(() -> build(Machine::bindDriver));
             start();
         }
     }

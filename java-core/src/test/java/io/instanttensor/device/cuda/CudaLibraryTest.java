@@ -3,10 +3,10 @@ package io.instanttensor.device.cuda;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import io.instanttensor.device.ChildJvm;
 import io.instanttensor.device.DeviceException;
 import io.instanttensor.device.StubCuda;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -87,20 +87,8 @@ class CudaLibraryTest {
     }
 
     private String run(String what, String... options) throws Exception {
-        List<String> command = new ArrayList<>(List.of(
-                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-                "--enable-native-access=ALL-UNNAMED", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1",
-                "-Djava.io.tmpdir=" + temporary,
-                "-cp", System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"))));
-        command.addAll(List.of(options));
-        command.add(OpenCuda.class.getName());
-        command.add(StubCuda.property(StubCuda.LIBRARY, "the stub libcuda.so.1 built from tests/stub-cuda"));
-        command.add(what);
-        ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
-        builder.environment().keySet().removeIf(name -> name.startsWith("STUB_CUDA_") || name.endsWith("_OPTIONS"));
-        Process process = builder.start();
-        String printed = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-        process.waitFor();
-        return printed;
+        List<String> all = new ArrayList<>(List.of("-Djava.io.tmpdir=" + temporary));
+        all.addAll(List.of(options));
+        return ChildJvm.run(OpenCuda.class, all, what);
     }
 }
