@@ -23,13 +23,19 @@ TURNS = 3
 
 
 class Driver:
-    """libcuda, in the primary context of GPU 0."""
+    """libcuda, in the primary context of a GPU, which becomes current on this thread.
 
-    def __init__(self):
+    Parameters
+    ----------
+    gpu : int
+        Its number.
+    """
+
+    def __init__(self, gpu=0):
         self._library = ctypes.CDLL("libcuda.so.1")
         self._context = ctypes.c_void_p()
         self.call("cuInit", 0)
-        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), 0)
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), gpu)
         self.enter()
 
     def enter(self):

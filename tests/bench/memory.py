@@ -88,7 +88,7 @@ def is_registered_resident(device):
     if device != "cuda":
         return None
     try:
-        Registered(Driver()).free()
+        Registered(Driver(current_gpu(device))).free()
     except RuntimeError:
         return False
     return True

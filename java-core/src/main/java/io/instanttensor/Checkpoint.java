@@ -90,11 +90,15 @@ public final class Checkpoint implements AutoCloseable {
                 files.add(CheckpointFile.open(path));
             }
             long fileBytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
-            Optional<Preparation> preparation = expected.filter(load -> load.device().kind() != DeviceId.Kind.CPU)
-                    .map(load -> Preparation.start(load, fileBytes));
-            Catalogue catalogue = Catalogue.of(HeaderReads.readAll(files), resolved.fileByTensor());
-            if (preparation.isPresent()) {
-                preparation.get().awaitDevice();
+            Catalogue catalogue;
+            // Before the preparation, which pins memory: no thread can start while the driver does.
+            try (HeaderReads headers = HeaderReads.start(files)) {
+                Optional<Preparation> preparation = expected.filter(load -> load.device().kind() != DeviceId.Kind.CPU)
+                        .map(load -> Preparation.start(load, fileBytes));
+                catalogue = Catalogue.of(headers.await(), resolved.fileByTensor());
+                if (preparation.isPresent()) {
+                    preparation.get().awaitDevice();
+                }
             }
             Checkpoint checkpoint = new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
             if (!backends.isEmpty()) {

@@ -7,37 +7,69 @@ import io.instanttensor.posix.EngineThreads;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Optional;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.atomic.AtomicInteger;
 
-/// Reads many headers at once: each is a round trip to storage, and a checkpoint can have hundreds.
-final class HeaderReads {
+/// Headers that are being read, many at once: each is a round trip to storage, and a checkpoint can have hundreds.
+final class HeaderReads implements AutoCloseable {
     private static final int MAX_THREADS = 16;
 
-    private HeaderReads() {}
+    private final List<CheckpointFile> files;
+    /// None for a single header, which is read by whoever asks for it.
+    private final Optional<ExecutorService> threads;
+    private final List<Future<SafetensorsHeader>> reads = new ArrayList<>();
 
-    static List<SafetensorsHeader> readAll(List<CheckpointFile> files) throws IOException {
-        if (files.size() == 1) {
-            return List.of(HeaderReader.read(files.getFirst()));
-        }
+    private HeaderReads(List<CheckpointFile> files) {
+        this.files = files;
+        this.threads = files.size() == 1 ? Optional.empty() : Optional.of(threads(files.size()));
+    }
+
+    private static ExecutorService threads(int files) {
         // A builder's own factory counts by a handle, which the JVM takes 5 ms to link.
         AtomicInteger started = new AtomicInteger();
-        try (ExecutorService threads = Executors.newFixedThreadPool(
-                Math.min(files.size(), MAX_THREADS),
+        return Executors.newFixedThreadPool(
+                Math.min(files, MAX_THREADS),
                 task -> EngineThreads.builder()
-                        .name("instanttensor-header-" + started.getAndIncrement()).unstarted(task))) {
-            List<Future<SafetensorsHeader>> reads = new ArrayList<>(files.size());
-            for (CheckpointFile file : files) {
-                reads.add(threads.submit(() -> HeaderReader.read(file)));
-            }
-            List<SafetensorsHeader> headers = new ArrayList<>(files.size());
-            // The first file in order that failed decides the error, whichever failed first.
-            for (Future<SafetensorsHeader> read : reads) {
-                headers.add(Outcome.of(read, "reading headers"));
-            }
-            return headers;
+                        .name("instanttensor-header-" + started.getAndIncrement()).unstarted(task));
+    }
+
+    /// @param files stay the caller's, and open until this is closed
+    static HeaderReads start(List<CheckpointFile> files) {
+        HeaderReads started = new HeaderReads(files);
+        try {
+            started.threads.ifPresent(started::submitAll);
+            return started;
+        } catch (RuntimeException | Error e) {
+            started.close();
+            throw e;
         }
+    }
+
+    private void submitAll(ExecutorService executor) {
+        for (CheckpointFile file : files) {
+            reads.add(executor.submit(() -> HeaderReader.read(file)));
+        }
+    }
+
+    /// All headers, in the order of their files. The first file in order that failed decides the error, whichever
+    /// failed first.
+    List<SafetensorsHeader> await() throws IOException {
+        if (threads.isEmpty()) {
+            return List.of(HeaderReader.read(files.getFirst()));
+        }
+        List<SafetensorsHeader> headers = new ArrayList<>(files.size());
+        for (Future<SafetensorsHeader> read : reads) {
+            headers.add(Outcome.of(read, "reading headers"));
+        }
+        return headers;
+    }
+
+    /// Waits until nobody reads any more.
+    @Override
+    public void close() {
+        threads.ifPresent(ExecutorService::close);
     }
 }

@@ -109,7 +109,7 @@ public final class Load implements AutoCloseable {
 
     /// The bytes of tensors that have been read so far, up to the plan's `wantedBytes`.
     public long stagedBytes() {
-        return counters.stagedBytes.sum();
+        return counters.stagedBytes.get();
     }
 
     public LoadStats stats() {

@@ -26,9 +26,9 @@ public record LoadStats(
             LoadPlan plan, SlabBudget budget, StageCounters counters, long nanos, long callerWaitNanos,
             long peakBytes, long pinnedBytes) {
         return new LoadStats(
-                plan.wantedBytes(), counters.readBytes.sum(), plan.slabs().size(), nanos * NANOS,
-                counters.readNanos.sum() * NANOS, counters.stagingWaitNanos.sum() * NANOS,
-                counters.slabWaitNanos.sum() * NANOS, counters.copyNanos.sum() * NANOS, callerWaitNanos * NANOS,
+                plan.wantedBytes(), counters.readBytes.get(), plan.slabs().size(), nanos * NANOS,
+                counters.readNanos.get() * NANOS, counters.stagingWaitNanos.get() * NANOS,
+                counters.slabWaitNanos.get() * NANOS, counters.copyNanos.get() * NANOS, callerWaitNanos * NANOS,
                 budget == null ? 0 : budget.capBytes(), peakBytes, pinnedBytes);
     }
 }

@@ -33,6 +33,9 @@ final class Rehearsal {
     /// As many as it takes for the compiler to look at what is done for every tensor.
     private static final int PLANNED_TENSORS = 1536;
     private static final int TENSOR_BYTES = 8;
+    private static final int PLANNED_TENSOR_BYTES = 1 << 20;
+    private static final long PLANNED_SLAB_BYTES = 64L << 20;
+    private static final int CHUNKS_A_BATCH = 2;
     private static final int SPARE_PROCESSORS = 4;
     private static final long TIMEOUT_MILLIS = 10_000;
 
@@ -101,32 +104,37 @@ final class Rehearsal {
     }
 
     private static void plan() throws IOException {
-        byte[] text = header(0, PLANNED_TENSORS);
+        byte[] text = header(0, PLANNED_TENSORS, PLANNED_TENSOR_BYTES);
+        long dataBytes = (long) PLANNED_TENSORS * PLANNED_TENSOR_BYTES;
         Catalogue catalogue = Catalogue.of(
-                List.of(HeaderReader.parse(Path.of("rehearsal"), text, PLANNED_TENSORS * TENSOR_BYTES)), Map.of());
+                List.of(HeaderReader.parse(Path.of("rehearsal"), text, dataBytes)), Map.of());
         CatalogueBlock.of(catalogue).free();
         List<Wanted> wanted = new ArrayList<>(PLANNED_TENSORS);
         for (int i = 0; i < PLANNED_TENSORS; i++) {
             wanted.add(Wanted.whole(catalogue, i));
         }
-        long small = PlanLimits.MIN_CHUNK_BYTES;
-        LoadPlanner.plan(wanted, new PlanLimits(small, small, small, PlanLimits.Share.ALL)).count(Integer.MAX_VALUE);
+        long chunkBytes = PlanLimits.DEFAULT_CHUNK_BYTES;
+        PlanLimits limits = new PlanLimits(
+                PLANNED_SLAB_BYTES, chunkBytes, CHUNKS_A_BATCH * chunkBytes, PlanLimits.Share.ALL);
+        // Readers cut batches one at a time while the others wait.
+        LoadPlanner.plan(wanted, limits).count(Integer.MAX_VALUE);
     }
 
-    private static byte[] header(int file, int tensors) {
+    private static byte[] header(int file, int tensors, int tensorBytes) {
         StringBuilder header = new StringBuilder("{\"__metadata__\":{\"format\":\"pt\"}");
         for (int i = 0; i < tensors; i++) {
             header.append(",\"model.").append(file).append(".layers.").append(i).append(".weight\":{\"dtype\":\"")
-                    .append(i % 2 == 0 ? "F32" : "BF16").append("\",\"shape\":[").append(i % 2 == 0 ? "2,1" : "4")
-                    .append("],\"data_offsets\":[").append(i * TENSOR_BYTES).append(',')
-                    .append((i + 1) * TENSOR_BYTES).append("]}");
+                    .append(i % 2 == 0 ? "F32" : "BF16").append("\",\"shape\":[")
+                    .append(i % 2 == 0 ? "2," + tensorBytes / 8 : tensorBytes / 2)
+                    .append("],\"data_offsets\":[").append((long) i * tensorBytes).append(',')
+                    .append((i + 1L) * tensorBytes).append("]}");
         }
         return header.append('}').toString().getBytes(StandardCharsets.UTF_8);
     }
 
     /// One of them, with names of its own, as a descriptor that the caller closes.
     static int file(int number) throws IOException, ErrnoException {
-        byte[] text = header(number, TENSORS);
+        byte[] text = header(number, TENSORS, TENSOR_BYTES);
         ByteBuffer bytes = ByteBuffer.allocate(Long.BYTES + text.length + TENSORS * TENSOR_BYTES)
                 .order(ByteOrder.LITTLE_ENDIAN);
         bytes.putLong(text.length).put(text);

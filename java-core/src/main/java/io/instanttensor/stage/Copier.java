@@ -42,7 +42,7 @@ final class Copier {
                 target.queued(batch.wantedBytes(), stream);
             }
         }
-        counters.copyNanos.add(System.nanoTime() - start);
+        counters.copyNanos.addAndGet(System.nanoTime() - start);
     }
 
     private static void copyAll(Batch batch, StagingBuffer buffer, SlabRoom.Target target, CopyStream stream) {

@@ -82,7 +82,7 @@ final class Reader implements Runnable {
         WaitEvent event = Recorder.beginWait();
         long start = System.nanoTime();
         SlabRoom.Target target = pipeline.room().open(slab);
-        counters.slabWaitNanos.add(System.nanoTime() - start);
+        counters.slabWaitNanos.addAndGet(System.nanoTime() - start);
         Recorder.endWait(event, WaitEvent.For.ROOM);
         return target;
     }
@@ -92,7 +92,7 @@ final class Reader implements Runnable {
         long start = System.nanoTime();
         Optional<StagingBuffer> buffer =
                 batch.open(pipeline.staging(), pipeline.bufferBytes(), pipeline::stopped);
-        counters.stagingWaitNanos.add(System.nanoTime() - start);
+        counters.stagingWaitNanos.addAndGet(System.nanoTime() - start);
         Recorder.endWait(event, WaitEvent.For.STAGING);
         return buffer;
     }
@@ -110,8 +110,8 @@ final class Reader implements Runnable {
     }
 
     private void count(Chunk chunk, long start) {
-        counters.readNanos.add(System.nanoTime() - start);
-        counters.readBytes.add(chunk.bytes());
-        counters.stagedBytes.add(chunk.wantedBytes());
+        counters.readNanos.addAndGet(System.nanoTime() - start);
+        counters.readBytes.addAndGet(chunk.bytes());
+        counters.stagedBytes.addAndGet(chunk.wantedBytes());
     }
 }

@@ -83,8 +83,8 @@ abstract class LoadContract {
             }
             assertEquals(24, taken);
             assertTrue(load.pool.peakOwnBytes() <= setup.capBytes(), "peak " + load.pool.peakOwnBytes());
-            assertEquals(content.length, load.counters.stagedBytes.sum());
-            assertEquals(content.length, load.counters.readBytes.sum());
+            assertEquals(content.length, load.counters.stagedBytes.get());
+            assertEquals(content.length, load.counters.readBytes.get());
         }
     }
 
