@@ -87,7 +87,9 @@ class Checkpoint(JavaOwner):
         prepare : bool
             Whether the engine makes a load ready meanwhile.
         """
-        expected = self.load_options() if prepare else None
+        # Which ranks are on this machine is not known yet; that there are more of them is likely.
+        processes = 1 if self.group is None else self.group.world
+        expected = self.load_options(processes=processes) if prepare else None
         java = _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected, owner=self)
         self.files = list(java.files())
         self.total_bytes = self.catalogue.total_bytes if self.matches else java.totalBytes()
@@ -114,7 +116,7 @@ class Checkpoint(JavaOwner):
         with self._decoding:
             if self._decoded is None:
                 # Closing takes the lock too: it frees what is decoded here.
-                self._decoded = Catalogue(self.alive(), self.matches, compared=self.group is not None)
+                self._decoded = Catalogue(self.alive(), self.matches)
             return self._decoded
 
     def warn_of_duplicates(self) -> None:

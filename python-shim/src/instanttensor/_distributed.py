@@ -89,6 +89,7 @@ class Group:
         self._on_host = "cpu:" in str(dist.get_backend_config(process_group))
         self._device: torch.device | None = None
         self._side: torch.cuda.Stream | None = None
+        self._silence: torch.Tensor | None = None
         # What to do about a Ctrl-C that came while the others counted on this rank.
         self._interrupt: Callable[[], Any] | None = None
 
@@ -124,7 +125,16 @@ class Group:
         mine = self._torch.frombuffer(said, dtype=self._torch.uint8)
         if self._on_host:
             return _SaidOnHost(self, mine)
-        return _SaidOnGpu(self, mine)
+        return _SaidOnGpu(self, mine if text else None)
+
+    def silence(self, device: torch.device) -> torch.Tensor:
+        """On a GPU, what a rank says that has nothing to say. It lies there: a copy to it would wait its turn behind
+        those of the load."""
+        if self._silence is None or self._silence.device != device:
+            self._silence = self._torch.zeros(_ROOM_BYTES, dtype=self._torch.uint8, device=device)
+            # Later it may be sent from another stream.
+            self._torch.cuda.current_stream(device).synchronize()
+        return self._silence
 
     @contextmanager
     def jointly(self, doing: str) -> Iterator[Round]:
@@ -307,9 +317,15 @@ class _SaidOnHost(Said):
 
 
 class _SaidOnGpu(Said):
-    """By a collective on a GPU's memory, on a stream of its own."""
+    """By a collective on a GPU's memory, on a stream of its own.
 
-    def __init__(self, group: Group, mine: torch.Tensor) -> None:
+    Parameters
+    ----------
+    mine : torch.Tensor or None
+        On the host; None for nothing.
+    """
+
+    def __init__(self, group: Group, mine: torch.Tensor | None) -> None:
         super().__init__(group)
         torch = group._torch
         device = group._device
@@ -317,7 +333,7 @@ class _SaidOnGpu(Said):
             device = torch.device("cuda", torch.cuda.current_device())
         stream = group._side_stream() or torch.cuda.current_stream(device)
         with torch.cuda.stream(stream):
-            sent = mine.to(device)
+            sent = group.silence(device) if mine is None else mine.to(device)
             gathered = torch.empty(group.world * _ROOM_BYTES, dtype=torch.uint8, device=device)
             # Has the stream wait, so that the memory is not used again before.
             group._dist.all_gather_into_tensor(gathered, sent, group=group._group)

@@ -200,9 +200,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
     def buffer_size(self) -> int:
         """Bytes of slabs that no tensor refers to, at most; without an argument or a variable, as it would
         be chosen now, from the largest tensor and the memory that is free."""
-        checkpoint = self._checkpoint
-        java = checkpoint.alive()
-        return _loading.cap_bytes(java, checkpoint.catalogue.selected, checkpoint.load_options())
+        return _loading.cap_bytes(self._checkpoint)
 
     @property
     def _catalogue(self) -> Catalogue:

@@ -160,6 +160,11 @@ public final class Checkpoint implements AutoCloseable {
         return start(plan, home, pool, options, budget);
     }
 
+    /// What a load of all tensors may take for slabs of its own, going by the memory that is free now.
+    public SlabBudget budget(LoadOptions options) {
+        return budget(allTensors(), options);
+    }
+
     /// What a load of these tensors may take for slabs of its own, going by the memory that is free now.
     public SlabBudget budget(int[] tensors, LoadOptions options) {
         long largestBytes = 0;
@@ -228,8 +233,7 @@ public final class Checkpoint implements AutoCloseable {
         Load load;
         try {
             requireFilesUnchanged(plan);
-            List<ChunkReader> files = readers();
-            load = new Load(plan, home, source, open, files, ReaderCount.of(options, files), budget);
+            load = new Load(plan, home, source, open, readers(), options, budget);
         } catch (IOException | RuntimeException | Error e) {
             open.release();
             throw e;

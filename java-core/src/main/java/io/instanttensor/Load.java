@@ -12,6 +12,7 @@ import io.instanttensor.slab.SlabQueue;
 import io.instanttensor.stage.ReadPipeline;
 import io.instanttensor.stage.SlabRoom;
 import io.instanttensor.stage.StageCounters;
+import io.instanttensor.stage.StagingPool;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -38,14 +39,15 @@ public final class Load implements AutoCloseable {
 
     Load(
             LoadPlan plan, DeviceHome home, MemorySource source, OpenFiles open, List<ChunkReader> files,
-            int readers, SlabBudget budget) {
+            LoadOptions options, SlabBudget budget) {
         this.plan = plan;
         this.home = home;
         this.source = source;
         this.budget = budget;
         this.queue = new SlabQueue(plan, home.device(), source, home.reclaimer());
         SlabRoom room = new ReleasingFiles(queue, open);
-        this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters, readers);
+        this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters,
+                ReaderCount.of(options, files), StagingPool.limitBytes(options.processes()));
     }
 
     /// Starts the readers. From here on the files are released by the last of them.

@@ -38,6 +38,6 @@ public record LoadOutlook(
         long bytes = files.stream().map(ChunkReader::file).mapToLong(CheckpointFile::bytes).sum();
         // For a GPU some are pinned at opening, before anybody knows what will be loaded.
         int buffers = host ? readers : Math.max(counts.batches(), BatchSize.buffers(options, bytes));
-        return StagingPool.bytes(buffers, bufferBytes);
+        return StagingPool.bytes(buffers, bufferBytes, StagingPool.limitBytes(options.processes()));
     }
 }

@@ -20,15 +20,17 @@ public final class ReadPipeline {
     private final Copier copier;
     private final StageCounters counters;
     private final long bufferBytes;
+    private final long stagingBytes;
     private final int readers;
     private final AtomicInteger readersLeft;
     private final CountDownLatch drained;
     private volatile boolean stopped;
 
     /// @param readers how many threads read at once, if there is that much to read
+    /// @param stagingBytes of buffers in use, at most
     public ReadPipeline(
             LoadPlan plan, List<ChunkReader> files, SlabRoom room, Device device, StagingPool staging,
-            StageCounters counters, int readers) {
+            StageCounters counters, int readers, long stagingBytes) {
         if (readers < 1) {
             throw new IllegalArgumentException(readers + " readers");
         }
@@ -40,6 +42,7 @@ public final class ReadPipeline {
         this.copier = new Copier(device, counters);
         this.counters = counters;
         this.bufferBytes = plan.bufferBytes();
+        this.stagingBytes = stagingBytes;
         this.readers = Math.min(readers, plan.count(readers).chunks());
         this.readersLeft = new AtomicInteger(this.readers);
         this.drained = new CountDownLatch(this.readers);
@@ -190,5 +193,9 @@ public final class ReadPipeline {
 
     long bufferBytes() {
         return bufferBytes;
+    }
+
+    long stagingBytes() {
+        return stagingBytes;
     }
 }

@@ -90,8 +90,8 @@ final class Reader implements Runnable {
     private Optional<StagingBuffer> openBuffer(StagedBatch batch) throws InterruptedException {
         WaitEvent event = Recorder.beginWait();
         long start = System.nanoTime();
-        Optional<StagingBuffer> buffer =
-                batch.open(pipeline.staging(), pipeline.bufferBytes(), pipeline::stopped);
+        Optional<StagingBuffer> buffer = batch.open(
+                pipeline.staging(), pipeline.bufferBytes(), pipeline.stagingBytes(), pipeline::stopped);
         counters.stagingWaitNanos.addAndGet(System.nanoTime() - start);
         Recorder.endWait(event, WaitEvent.For.STAGING);
         return buffer;
