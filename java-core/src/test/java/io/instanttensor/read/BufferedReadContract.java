@@ -18,9 +18,6 @@ import org.junit.jupiter.api.Test;
 
 /// And what those through the page cache promise beyond that: any address will do.
 abstract class BufferedReadContract extends ReadContract {
-    private static final Chunk CHUNK =
-            new Chunk(0, 0, 1_000, 60, 0, List.of(new Segment(0, 50, 10), new Segment(40, 7, 20)));
-
     @Test
     void segmentsGoStraightToTheirPlaceInTheSlab() throws IOException {
         try (CheckpointFile file = CheckpointFile.open(path);
@@ -28,7 +25,9 @@ abstract class BufferedReadContract extends ReadContract {
                 Arena arena = Arena.ofConfined()) {
             MemorySegment slab = arena.allocate(100);
             slab.fill((byte) 1);
-            new ChunkReader(file, access(file)).readInto(CHUNK, slab, methods);
+            new ChunkReader(file, access(file)).readInto(
+                    new Chunk(0, 0, 1_000, 60, 0, List.of(new Segment(0, 50, 10), new Segment(40, 7, 20))), slab,
+                    methods);
             byte[] expected = new byte[100];
             Arrays.fill(expected, (byte) 1);
             System.arraycopy(content, 1_000, expected, 50, 10);
@@ -43,10 +42,11 @@ abstract class BufferedReadContract extends ReadContract {
                 ReadMethods methods = new ReadMethods();
                 Arena arena = Arena.ofConfined()) {
             ChunkReader reader = new ChunkReader(file, access(file));
-            truncate(0);
-            assertEquals(path + ": read 0 of 10 bytes at 1,000: the file ends there (it had 100,003 bytes when it was "
+            truncate(4_096);
+            Chunk chunk = new Chunk(0, 0, 4_050, 60, 0, List.of(new Segment(0, 50, 10), new Segment(40, 7, 20)));
+            assertEquals(path + ": read 6 of 20 bytes at 4,090: the file ends there (it had 100,003 bytes when it was "
                     + "opened)",
-                    assertThrows(FileException.class, () -> reader.readInto(CHUNK, arena.allocate(100), methods))
+                    assertThrows(FileException.class, () -> reader.readInto(chunk, arena.allocate(100), methods))
                             .getMessage());
         }
     }
