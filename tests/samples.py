@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import struct
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 BITS = {
@@ -100,6 +102,26 @@ def reading(path: Path) -> int:
             continue
         found += target.startswith(str(path))
     return found
+
+
+def io_uring() -> bool:
+    """Whether this process may have a ring: many containers forbid it."""
+    # int io_uring_setup(unsigned int entries, struct io_uring_params *params)
+    ring = ctypes.CDLL(None).syscall(425, 1, ctypes.create_string_buffer(120))
+    if ring >= 0:
+        os.close(ring)
+    return ring >= 0
+
+
+_NEEDS_IO_URING = pytest.mark.skipif(not io_uring(), reason="no io_uring here")
+# Every backend that reads files of any device.
+READING_BACKENDS = [
+    "AIO",
+    "AIO_BUFFERED",
+    pytest.param("URING", marks=_NEEDS_IO_URING),
+    pytest.param("URING_BUFFERED", marks=_NEEDS_IO_URING),
+    "MMAP",
+]
 
 
 def threads() -> list[str]:

@@ -13,22 +13,24 @@ from pathlib import Path
 import pytest
 from instanttensor import safe_open
 from lifecycle_support import PATIENCE_S, TENSOR_BYTES, check, eventually, finish, readers, start
+from samples import READING_BACKENDS
 from slow_files import SlowFiles
 
-BUFFERED_AND_DIRECT = pytest.mark.parametrize("backend", ["BUFFERED", "AIO"])
+EVERY_BACKEND = pytest.mark.parametrize("backend", READING_BACKENDS)
 
 
-@BUFFERED_AND_DIRECT
+@EVERY_BACKEND
 def test_slow_reads_bring_the_same_tensors(slow_file: SlowFiles, backend: str) -> None:
     slow_file.order(delay=0.03)
     with safe_open(slow_file.path, "np", backend=backend, buffer_size=3 * TENSOR_BYTES) as f:
         for name, tensor in f.tensors():
             check(name, tensor)
         check("t023", f.get_tensor("t023"))
-        assert {file["mode"] for file in f.stats()["files"]} == {"buffered" if backend == "BUFFERED" else "direct"}
+        (file,) = f.stats()["files"]
+        assert file["mode"] == ("direct" if backend in {"AIO", "URING"} else "buffered")
 
 
-@BUFFERED_AND_DIRECT
+@EVERY_BACKEND
 def test_a_read_error_names_file_range_bytes_and_errno(slow_file: SlowFiles, backend: str) -> None:
     with safe_open(slow_file.path, "np", backend=backend, chunk_size=64 << 10) as f:
         slow_file.order(fail_from=1 << 20)
@@ -52,7 +54,7 @@ def test_a_read_error_names_file_range_bytes_and_errno(slow_file: SlowFiles, bac
         check("t020", f.get_tensor("t020"))
 
 
-@BUFFERED_AND_DIRECT
+@EVERY_BACKEND
 def test_a_file_that_shrinks_under_a_load_says_how_far_it_goes(slow_file: SlowFiles, backend: str) -> None:
     bytes_ = slow_file.path.stat().st_size
     with safe_open(slow_file.path, "np", backend=backend, chunk_size=64 << 10, buffer_size=3 * TENSOR_BYTES) as f:
@@ -140,8 +142,8 @@ def expect(process: subprocess.Popen[str], word: str) -> None:
 
 @pytest.mark.parametrize(
     ("what", "backend"),
-    [("tensors", ""), ("tensors", "BUFFERED"), ("first tensor", ""), ("get_tensor", ""), ("get_slice", "BUFFERED"),
-     ("open", "")],
+    [("tensors", ""), ("tensors", "AIO_BUFFERED"), ("tensors", "URING"), ("tensors", "URING_BUFFERED"),
+     ("tensors", "MMAP"), ("first tensor", ""), ("get_tensor", ""), ("get_slice", "BUFFERED"), ("open", "")],
 )  # fmt: skip
 def test_ctrl_c_gets_through_within_a_second_and_leaves_nothing_running(
     slow_file: SlowFiles, checkpoint: Path, what: str, backend: str

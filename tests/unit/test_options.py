@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from instanttensor import Backend, BackendPolicy, safe_open
 from instanttensor._options import Options
-from samples import run, stored, write
+from samples import READING_BACKENDS, bytes_of, io_uring, run, some_bytes, stored, write
 
 NONE: dict[str, Any] = dict.fromkeys(
     ("buffer_size", "chunk_size", "concurrency", "io_depth", "max_free_mem_usage", "backend")
@@ -187,6 +187,34 @@ def test_no_backend_of_ours_in_the_variable(text: str, words: str, monkeypatch: 
     assert str(refused.value) == words
 
 
+@pytest.mark.parametrize("backend", READING_BACKENDS)
+def test_a_backend_reads_as_it_says(backend: str, tmp_path: Path) -> None:
+    tensors = {f"{i}": stored("U8", [1 + 300_007 * i], i) for i in range(9)}
+    paths = [write(tmp_path / f"{part}.safetensors", dict(list(tensors.items())[part::3])) for part in range(3)]
+    # Where the file system takes no direct reads, as in memory, that is the one name that cannot serve.
+    with safe_open(paths, "np", backend=[backend, "AIO_BUFFERED"], chunk_size=1 << 18) as f:
+        assert {name: bytes_of(tensor) for name, tensor in f.tensors()} == {
+            name: some_bytes(1 + 300_007 * i, i) for i, name in enumerate(tensors)
+        }
+        files = f.stats()["files"]
+    call = {"AIO": "pread", "URING": "io_uring", "MMAP": "mmap"}[backend.removesuffix("_BUFFERED")]
+    way = "past" if backend in {"AIO", "URING"} else "through"
+    for file in files:
+        if file["backend"] == backend:
+            assert file["mode"] == ("direct" if way == "past" else "buffered")
+            assert file["reason"] == f"{backend} was asked for: {call} {way} the page cache"
+        else:
+            assert (way, file["backend"]) == ("past", "AIO_BUFFERED")
+            assert file["passed_over"].startswith(f"{backend}: ")
+
+
+def test_buffered_is_io_uring_where_there_is_one_else_a_mapping(path: Path) -> None:
+    with safe_open(path, "np", backend="BUFFERED") as f:
+        (file,) = f.stats()["files"]
+    assert file["backend"] == ("URING_BUFFERED" if io_uring() else "MMAP")
+    assert file["passed_over"].startswith("" if io_uring() else "URING_BUFFERED: ")
+
+
 NO_CUFILE = "CUFILE: this engine stages through pinned memory and has no GPUDirect Storage"
 
 
@@ -198,7 +226,7 @@ def test_a_backend_that_cannot_serve_is_passed_over_and_stats_says_why(path: Pat
         "file": str(path),
         "mode": "buffered",
         "backend": "MMAP",
-        "reason": "MMAP was asked for: pread through the page cache",
+        "reason": "MMAP was asked for: mmap through the page cache",
         "passed_over": NO_CUFILE,
     }
 
@@ -263,7 +291,7 @@ def test_options_come_from_the_environment_of_a_process(path: Path) -> None:
             warnings.simplefilter("always")
             assert len(dict(f.tensors())) == 2
             print(f.stats()["buffer_bytes"], f.stats()["files"][0]["backend"], told[0].message)
-        with safe_open(sys.argv[1], "np", buffer_size=5000, backend="URING_BUFFERED") as f:
+        with safe_open(sys.argv[1], "np", buffer_size=5000, backend="AIO_BUFFERED") as f:
             assert len(dict(f.tensors())) == 2
             print(f.stats()["buffer_bytes"], f.stats()["files"][0]["backend"])
         """,
@@ -277,7 +305,7 @@ def test_options_come_from_the_environment_of_a_process(path: Path) -> None:
     )
     assert out.splitlines() == [
         "64 MMAP larger than buffer_size (64 bytes), so each gets storage of its own: 'a' (400 bytes), 'b' (400 bytes)",
-        "5000 URING_BUFFERED",
+        "5000 AIO_BUFFERED",
     ]
 
 

@@ -273,8 +273,8 @@ def _driver_without_engine() -> str:
 
 
 def _io_uring(refusal: str) -> Finding:
-    unused = "this release does not use it: it reads with pread, by many threads"
-    facts: dict[str, Any] = {"available": not refusal, "reason": refusal or None, "used": False}
+    facts: dict[str, Any] = {"available": not refusal, "reason": refusal or None}
     if refusal:
-        return note("io_uring", f"io_uring is not available: {refusal}; {unused}.", **facts)
-    return ok("io_uring", f"io_uring is available; {unused}.", **facts)
+        lost = "the backends URING and URING_BUFFERED are passed over, others read with pread or mmap"
+        return note("io_uring", f"io_uring is not available: {refusal}; {lost}.", **facts)
+    return ok("io_uring", "io_uring is available; the backends URING and URING_BUFFERED use it.", **facts)

@@ -22,24 +22,20 @@ MAX_IO_DEPTH = 1024
 
 
 class Backend(Enum):
-    """InstantTensor's ways of reading a file.
-
-    The engine has one reader, many threads that call pread; what counts of a name is whether it asks
-    for direct reads (past the page cache) or buffered ones (through it).
-    """
+    """InstantTensor's ways of reading a file."""
 
     AIO = "AIO"
-    """Direct reads."""
+    """Direct reads (past the page cache) by many threads that call pread; the kernel's AIO is not used."""
     AIO_BUFFERED = "AIO_BUFFERED"
-    """Buffered reads."""
+    """Buffered reads (through the page cache) by many threads that call pread."""
     URING = "URING"
-    """Direct reads."""
+    """Direct reads by io_uring, with a ring for each reader thread."""
     URING_BUFFERED = "URING_BUFFERED"
-    """Buffered reads."""
+    """Buffered reads by io_uring."""
     CUFILE = "CUFILE"
     """GPUDirect Storage, which this engine has not: always passed over."""
     MMAP = "MMAP"
-    """Buffered reads; no file is mapped, since a truncated one would kill the process."""
+    """The file is mapped, and the kernel copies out of the mapping: one that is cut short is an error, no SIGBUS."""
 
 
 class BackendPolicy(Enum):

@@ -69,8 +69,9 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         as long as anybody holds them; a slab is freed with the last of its views. In either case a tensor
         larger than `buffer_size` is the one view of a slab of its own.
     backend : Backend, BackendPolicy, str, or list of them, optional
-        Ways of reading, the first that can serve is taken; `stats()` says which, and why others were
-        not. None chooses for each file: past the page cache, unless it holds most of the file already.
+        Ways of reading, each as its docstring says; the first that can serve is taken, and `stats()` says
+        which, and why others were not. None reads with pread, and chooses for each file: past the page
+        cache, unless it holds most of the file already.
     tensor_filter : list of str, optional
         Names or patterns; only tensors that one of them matches exist for this object, and are read.
     tensor_name_match_mode : {"glob", "exact", "regex"}

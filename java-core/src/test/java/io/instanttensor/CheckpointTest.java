@@ -67,7 +67,7 @@ class CheckpointTest {
     }
 
     @ParameterizedTest
-    @EnumSource(names = {"AIO", "MMAP"})
+    @EnumSource(names = "CUFILE", mode = EnumSource.Mode.EXCLUDE)
     void rangesGoIntoTheCallersMemoryWhicheverWayTheFileIsRead(Backend backend) throws Exception {
         try (Checkpoint checkpoint = Checkpoint.open(
                         List.of(threeTensors("a")), List.of(backend, Backend.MMAP), Optional.empty());

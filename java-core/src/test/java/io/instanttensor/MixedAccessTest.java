@@ -1,6 +1,7 @@
 package io.instanttensor;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.instanttensor.device.DeviceId;
 import io.instanttensor.header.DType;
@@ -8,6 +9,7 @@ import io.instanttensor.header.TensorEntry;
 import io.instanttensor.plan.Placement;
 import io.instanttensor.read.Backend;
 import io.instanttensor.read.FileAccess;
+import io.instanttensor.read.IoUringProbe;
 import io.instanttensor.read.TestFolders;
 import io.instanttensor.slab.Slab;
 import java.io.IOException;
@@ -46,13 +48,22 @@ class MixedAccessTest {
 
     @RepeatedTest(20)
     void everyFileBringsItsOwnBytes() throws Exception {
+        load(List.of(Backend.AIO, Backend.AIO_BUFFERED));
+    }
+
+    @RepeatedTest(20)
+    void readersHaveSeveralMethodsAtOnce() throws Exception {
+        assumeTrue(IoUringProbe.refusal().isEmpty(), IoUringProbe::refusal);
+        load(List.of(Backend.URING, Backend.MMAP));
+    }
+
+    private void load(List<Backend> backends) throws Exception {
         List<Path> paths = new ArrayList<>();
         for (int i = 0; i < FILES; i++) {
             paths.add(SafetensorsFiles.builder()
                     .tensor("t" + i, DType.U8, new long[] {TENSOR_BYTES}, i + 1)
                     .write(i % 2 == 0 ? direct : inMemory, "model-" + i + ".safetensors"));
         }
-        List<Backend> backends = List.of(Backend.AIO, Backend.AIO_BUFFERED);
         try (Checkpoint checkpoint = Checkpoint.open(paths, backends, Optional.empty())) {
             assertEquals(FILES / 2, checkpoint.access().stream().filter(FileAccess::direct).count());
             try (Load load = checkpoint.load(LoadOptions.defaults(DeviceId.HOST))) {

@@ -39,7 +39,7 @@ public final class HostDevice implements Device {
     @Override
     public DeviceMemory allocate(long bytes) {
         lifetime.requireOpen();
-        return HostMemory.of(map("slab of " + bytes + " bytes on cpu", bytes), bytes);
+        return HostMemory.of(map("slab of " + bytes + " bytes on cpu", bytes, false), bytes);
     }
 
     @Override
@@ -51,11 +51,12 @@ public final class HostDevice implements Device {
     @Override
     public StagingMemory allocateStaging(long bytes) {
         lifetime.requireOpen();
-        return new HostStaging(map("staging buffer of " + bytes + " bytes on cpu", bytes));
+        // Disks write to it, past the page cache: twice as fast where a read is one run of huge pages.
+        return new HostStaging(map("staging buffer of " + bytes + " bytes on cpu", bytes, true));
     }
 
     // Linux maps more than it has and kills whoever touches it, so what is free is asked first.
-    private HostPages map(String what, long bytes) {
+    private HostPages map(String what, long bytes, boolean forDevice) {
         if (bytes < 1) {
             throw new IllegalArgumentException(what + ": expected 1 byte or more");
         }
@@ -64,7 +65,7 @@ public final class HostDevice implements Device {
             throw new OutOfDeviceMemoryException("cpu", bytes, memory);
         }
         try {
-            return HostPages.map(what, bytes);
+            return forDevice ? HostPages.mapForDevice(what, bytes) : HostPages.map(what, bytes);
         } catch (ErrnoException e) {
             if (e.errno() == ENOMEM) {
                 throw new OutOfDeviceMemoryException("cpu", bytes, memory);

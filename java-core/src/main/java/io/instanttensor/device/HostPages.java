@@ -26,7 +26,7 @@ public final class HostPages implements AutoCloseable {
         return new HostPages(what, Posix.mapAnonymous(bytes));
     }
 
-    /// Maps pages for a device to read from: huge ones where the kernel has them, since it pins page by page, and
+    /// Maps pages for a device, a GPU or a disk: huge ones where the kernel has them, since it pins page by page, and
     /// ours alone, since a forked child that shared them would take what is written later away from the device.
     public static HostPages mapForDevice(String what, long bytes) throws ErrnoException {
         HostPages pages = new HostPages(what, mapAligned(bytes));

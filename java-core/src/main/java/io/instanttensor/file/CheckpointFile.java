@@ -101,9 +101,14 @@ public final class CheckpointFile implements AutoCloseable {
         try {
             return Posix.pread(fd, target, offset);
         } catch (ErrnoException e) {
-            throw new FileException(path, e.errno(), "expected to read " + grouped(target.byteSize()) + " bytes at "
-                    + grouped(offset) + ", read none: " + e.getMessage());
+            throw readNothing(offset, target.byteSize(), e);
         }
+    }
+
+    /// The error for a read that failed.
+    public FileException readNothing(long offset, long expectedBytes, ErrnoException e) {
+        return new FileException(path, e.errno(), "expected to read " + grouped(expectedBytes) + " bytes at "
+                + grouped(offset) + ", read none: " + e.getMessage());
     }
 
     /// The error for a file that was whole when it was opened and is not any more.

@@ -20,15 +20,16 @@ public final class Posix {
     private static final int MFD_CLOEXEC = 1;
     private static final int F_SETFL = 4;
     private static final int PROT_NONE = 0;
+    private static final int PROT_READ = 1;
     private static final int PROT_READ_WRITE = 3;
     private static final int MAP_SHARED = 1;
     private static final int MAP_PRIVATE_ANONYMOUS = 0x22;
+    private static final int MADV_SEQUENTIAL = 2;
     private static final int MADV_DONTFORK = 10;
     private static final int MADV_HUGEPAGE = 14;
     private static final int RWF_NOWAIT = 8;
     private static final long STATFS_BYTES = 120;
     private static final long CACHESTAT_BYTES = 40;
-    private static final long IO_URING_PARAMS_BYTES = 120;
     /// A NUL. Not made from a text, which takes the JVM 5 ms the first time.
     private static final MemorySegment NO_PATH = Arena.global().allocate(1);
     private static final ThreadLocal<MemorySegment> SIZE =
@@ -171,29 +172,38 @@ public final class Posix {
         }
     }
 
-    /// Makes a ring of one entry and gives it back: whether this process may use io_uring.
-    public static void tryIoUring() throws ErrnoException {
-        try (Arena arena = Arena.ofConfined()) {
-            // int io_uring_setup(unsigned int entries, struct io_uring_params *params)
-            close(Math.toIntExact(Syscalls.call("io_uring_setup", Syscalls.IO_URING_SETUP, 1,
-                    arena.allocate(IO_URING_PARAMS_BYTES, 8), 0, 0, 0, 0)));
-        }
-    }
-
     /// Fresh pages from the kernel, zero when first touched; to be given back with [#unmap].
     public static MemorySegment mapAnonymous(long bytes) throws ErrnoException {
-        return map("mmap of " + bytes + " bytes", bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1);
+        return map("mmap of " + bytes + " bytes", bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
     }
 
     /// A file's bytes as addresses, for [#resident]: they cannot be read through. To be given back with [#unmap].
     public static MemorySegment mapUnreadable(int fd, long bytes) throws ErrnoException {
-        return map("mmap of a file's " + bytes + " bytes", bytes, PROT_NONE, MAP_SHARED, fd);
+        return map("mmap of a file's " + bytes + " bytes", bytes, PROT_NONE, MAP_SHARED, fd, 0);
     }
 
-    private static MemorySegment map(String name, long bytes, int protection, int flags, int fd)
+    /// A file's bytes, for [FileMapping]: with read-ahead as for one that is read from its start to its end. To be
+    /// given back with [#unmap].
+    static MemorySegment mapForReading(int fd, long bytes) throws ErrnoException {
+        MemorySegment mapped = map("mmap of a file's " + bytes + " bytes", bytes, PROT_READ, MAP_SHARED, fd, 0);
+        try {
+            advise(mapped, "MADV_SEQUENTIAL", MADV_SEQUENTIAL);
+            return mapped;
+        } catch (ErrnoException e) {
+            unmap(mapped);
+            throw e;
+        }
+    }
+
+    /// A part of a ring's memory, for [Ring]. To be given back with [#unmap].
+    static MemorySegment mapRing(int fd, long bytes, long offset) throws ErrnoException {
+        return map("mmap of io_uring's " + bytes + " bytes", bytes, PROT_READ_WRITE, MAP_SHARED, fd, offset);
+    }
+
+    private static MemorySegment map(String name, long bytes, int protection, int flags, int fd, long offset)
             throws ErrnoException {
         // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
-        long address = Syscalls.call(name, Syscalls.MMAP, 0, bytes, protection, flags, fd, 0);
+        long address = Syscalls.call(name, Syscalls.MMAP, 0, bytes, protection, flags, fd, offset);
         return MemorySegment.ofAddress(address).reinterpret(bytes);
     }
 

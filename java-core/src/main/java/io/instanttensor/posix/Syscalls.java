@@ -27,10 +27,12 @@ final class Syscalls {
     static final long FCNTL = 72;
     static final long FSTATFS = 138;
     static final long OPENAT = 257;
+    static final long PROCESS_VM_READV = 310;
     static final long MEMFD_CREATE = 319;
     static final long PREADV2 = 327;
     static final long STATX = 332;
     static final long IO_URING_SETUP = 425;
+    static final long IO_URING_ENTER = 426;
     static final long CACHESTAT = 451;
 
     private static final MemoryLayout CALL_STATE = Linker.Option.captureStateLayout();

@@ -23,26 +23,33 @@ public final class AccessChooser {
         DirectSupport support = DirectSupport.of(file);
         List<String> passedOver = new ArrayList<>();
         for (Backend candidate : candidates) {
-            switch (candidate.kind()) {
-                case BUFFERED -> {
-                    return buffered(candidate, candidate + " was asked for: pread through the page cache", passedOver);
-                }
-                case GPU_DIRECT_STORAGE -> passedOver.add(
-                        candidate + ": this engine stages through pinned memory and has no GPUDirect Storage");
-                case DIRECT -> {
-                    String refusal = support.available() ? switchToDirect(file, support) : support.reason();
-                    if (refusal.isEmpty()) {
-                        return direct(candidate, candidate + " was asked for: pread past the page cache", passedOver,
-                                support);
-                    }
-                    passedOver.add(candidate + ": " + refusal);
-                }
+            String refusal = refusal(file, candidate, support);
+            if (refusal.isEmpty()) {
+                return asked(candidate, passedOver, support);
             }
+            passedOver.add(candidate + ": " + refusal);
         }
         if (!candidates.isEmpty()) {
             throw new NoBackendException(file.path(), passedOver);
         }
         return whateverIsFaster(file, support);
+    }
+
+    /// Why a candidate cannot serve. Empty where it can; then the descriptor has been set for it.
+    private static String refusal(CheckpointFile file, Backend candidate, DirectSupport support)
+            throws FileException {
+        String refusal = candidate.method().refusal(file);
+        if (!refusal.isEmpty() || !candidate.direct()) {
+            return refusal;
+        }
+        return support.available() ? switchToDirect(file, support) : support.reason();
+    }
+
+    private static FileAccess asked(Backend candidate, List<String> passedOver, DirectSupport support) {
+        String reason = candidate + " was asked for: " + candidate.method().call();
+        return candidate.direct()
+                ? direct(candidate, reason + " past the page cache", passedOver, support)
+                : buffered(candidate, reason + " through the page cache", passedOver);
     }
 
     private static FileAccess whateverIsFaster(CheckpointFile file, DirectSupport support) throws FileException {

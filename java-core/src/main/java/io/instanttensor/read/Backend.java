@@ -2,33 +2,36 @@ package io.instanttensor.read;
 
 import java.util.List;
 
-/// The names by which InstantTensor's users choose how files are read, and what each means here.
-///
-/// The engine has one reader: many threads that call pread. Of a name counts whether it asks for
-/// direct or buffered reads; through which kernel interface is not kept.
+/// The names by which InstantTensor's users choose how files are read, and what each means here: by which method,
+/// and whether past the page cache or through it.
 public enum Backend {
-    AIO(Kind.DIRECT),
-    AIO_BUFFERED(Kind.BUFFERED),
-    URING(Kind.DIRECT),
-    URING_BUFFERED(Kind.BUFFERED),
-    CUFILE(Kind.GPU_DIRECT_STORAGE),
-    MMAP(Kind.BUFFERED);
+    /// Threads that call pread past the page cache, one read each; not the kernel's asynchronous I/O.
+    AIO(ReadMethod.PREAD, true),
+    /// Threads that call pread through the page cache.
+    AIO_BUFFERED(ReadMethod.PREAD, false),
+    /// io_uring past the page cache, with a ring for each reader.
+    URING(ReadMethod.IO_URING, true),
+    /// io_uring through the page cache.
+    URING_BUFFERED(ReadMethod.IO_URING, false),
+    CUFILE(ReadMethod.CUFILE, true),
+    /// Copies out of a mapping of the file, and thus through the page cache.
+    MMAP(ReadMethod.MMAP, false);
 
-    /// What a backend asks for.
-    public enum Kind {
-        DIRECT,
-        BUFFERED,
-        GPU_DIRECT_STORAGE
+    private final ReadMethod method;
+    private final boolean direct;
+
+    Backend(ReadMethod method, boolean direct) {
+        this.method = method;
+        this.direct = direct;
     }
 
-    private final Kind kind;
-
-    Backend(Kind kind) {
-        this.kind = kind;
+    public ReadMethod method() {
+        return method;
     }
 
-    public Kind kind() {
-        return kind;
+    /// Whether it reads past the page cache.
+    public boolean direct() {
+        return direct;
     }
 
     /// The backends of these names.

@@ -8,27 +8,15 @@ import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.Segment;
 import java.lang.foreign.MemorySegment;
 
-/// Reads chunks of one file, in the way that was chosen for it. Stateless; any thread may use it.
+/// Reads chunks of one file, in the way that was chosen for it. Stateless; any thread may use it, with methods of its
+/// own.
 public final class ChunkReader {
     private final CheckpointFile file;
     private final FileAccess access;
-    private final PositionedRead pread;
-
-    /// One read, as [CheckpointFile#readOnce] makes it.
-    @FunctionalInterface
-    interface PositionedRead {
-        long readOnce(MemorySegment target, long offset) throws FileException;
-    }
 
     public ChunkReader(CheckpointFile file, FileAccess access) {
-        this(file, access, file::readOnce);
-    }
-
-    /// @param pread for direct reads
-    ChunkReader(CheckpointFile file, FileAccess access, PositionedRead pread) {
         this.file = file;
         this.access = access;
-        this.pread = pread;
     }
 
     public CheckpointFile file() {
@@ -42,15 +30,20 @@ public final class ChunkReader {
     /// Reads a chunk to its place in a staging buffer.
     ///
     /// @param buffer that the chunk's batch was packed for; aligned to 4096 bytes
+    /// @param methods of the calling thread
     /// @throws FileException where the file ends early or the read fails
-    public void read(Chunk chunk, MemorySegment buffer) throws FileException {
+    public void read(Chunk chunk, MemorySegment buffer, ReadMethods methods) throws FileException {
+        read(chunk, buffer, methods.of(access.method()));
+    }
+
+    void read(Chunk chunk, MemorySegment buffer, PositionalReads reads) throws FileException {
         ReadEvent event = Recorder.beginRead();
         long start = chunk.fileOffset() & -access.alignmentBytes();
         long lead = chunk.fileOffset() - start;
         long needed = lead + chunk.bytes();
         long room = (needed + access.alignmentBytes() - 1) & -access.alignmentBytes();
         MemorySegment target = buffer.asSlice(chunk.bufferOffset() - lead, room);
-        long got = access.direct() ? readAligned(target, start, needed) : file.readUpTo(target, start, needed);
+        long got = readUpTo(target, start, needed, reads);
         if (got < needed) {
             throw file.endedEarly(chunk.fileOffset(), chunk.bytes(), Math.max(0, got - lead));
         }
@@ -60,23 +53,31 @@ public final class ChunkReader {
 
     /// Reads a chunk's segments straight to where they belong; for buffered files only, since the
     /// target's alignment is anybody's guess.
-    public void readInto(Chunk chunk, MemorySegment slab) throws FileException {
+    ///
+    /// @param methods of the calling thread
+    /// @throws FileException where the file ends early or the read fails
+    public void readInto(Chunk chunk, MemorySegment slab, ReadMethods methods) throws FileException {
+        PositionalReads reads = methods.of(access.method());
         for (Segment segment : chunk.segments()) {
             ReadEvent event = Recorder.beginRead();
             long fileOffset = chunk.fileOffset() + segment.chunkOffset();
-            file.readFully(slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset);
+            long got = readUpTo(
+                    slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset, segment.bytes(), reads);
+            if (got < segment.bytes()) {
+                throw file.endedEarly(fileOffset, segment.bytes(), got);
+            }
             Recorder.endRead(event, file.path(), fileOffset, segment.bytes(), false);
         }
         file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
     }
 
-    /// A direct read may stop short of a unit (at the file's end, or because the file system felt like
-    /// it); the next one starts again at the last whole unit, and no progress from there means the end.
-    private long readAligned(MemorySegment target, long start, long needed) throws FileException {
+    /// A read may stop short: at the file's end, or because the file system felt like it, and a direct one inside a
+    /// unit. The next one starts again at the last whole unit, and no progress from there means the end.
+    private long readUpTo(MemorySegment target, long start, long needed, PositionalReads reads) throws FileException {
         long got = 0;
         while (got < needed) {
             long whole = got & -access.alignmentBytes();
-            long read = whole + pread.readOnce(target.asSlice(whole), start + whole);
+            long read = whole + reads.readOnce(file, target.asSlice(whole), start + whole);
             if (read <= got) {
                 break;
             }

@@ -25,4 +25,9 @@ public record FileAccess(
     public boolean direct() {
         return mode == Mode.DIRECT;
     }
+
+    /// pread, unless another was asked for.
+    public ReadMethod method() {
+        return backend == null ? ReadMethod.PREAD : backend.method();
+    }
 }

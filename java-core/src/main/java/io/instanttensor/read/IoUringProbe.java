@@ -2,22 +2,28 @@ package io.instanttensor.read;
 
 import io.instanttensor.posix.Errno;
 import io.instanttensor.posix.ErrnoException;
-import io.instanttensor.posix.Posix;
+import io.instanttensor.posix.Ring;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 
-/// Whether this process could use io_uring. The engine does not; those who ask for it by a backend's name
-/// may want to know whether anybody could.
+/// Whether this process can use io_uring.
 public final class IoUringProbe {
     private static final Path SWITCH = Path.of("/proc/sys/kernel/io_uring_disabled");
+
+    /// A ring has been made; what may be asked for every file of a checkpoint is asked of the kernel once.
+    private static volatile boolean usable;
 
     private IoUringProbe() {}
 
     /// Why it cannot be used, in words for the user; empty where it can.
     public static String refusal() {
+        if (usable) {
+            return "";
+        }
         try {
-            Posix.tryIoUring();
+            Ring.open(RingReads.MAX_PIECES).close();
+            usable = true;
             return "";
         } catch (ErrnoException e) {
             return refusal(e, setting());

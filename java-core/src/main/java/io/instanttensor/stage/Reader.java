@@ -5,6 +5,7 @@ import io.instanttensor.jfr.Recorder;
 import io.instanttensor.jfr.WaitEvent;
 import io.instanttensor.plan.Chunk;
 import io.instanttensor.read.ChunkReader;
+import io.instanttensor.read.ReadMethods;
 import java.io.IOException;
 import java.util.Optional;
 
@@ -14,6 +15,7 @@ final class Reader implements Runnable {
     private final int number;
     private final ReadPipeline pipeline;
     private final StageCounters counters;
+    private final ReadMethods methods = new ReadMethods();
 
     Reader(int number, ReadPipeline pipeline) {
         this.number = number;
@@ -25,7 +27,10 @@ final class Reader implements Runnable {
     public void run() {
         try {
             pipeline.startAfter(number);
-            moveAll();
+            // Closed before it leaves: memory is given back once all have left.
+            try (methods) {
+                moveAll();
+            }
         } catch (Throwable e) {
             pipeline.failed(e);
         } finally {
@@ -99,13 +104,13 @@ final class Reader implements Runnable {
 
     private void read(ChunkReader file, Chunk chunk, StagingBuffer buffer) throws IOException {
         long start = System.nanoTime();
-        file.read(chunk, buffer.memory().segment());
+        file.read(chunk, buffer.memory().segment(), methods);
         count(chunk, start);
     }
 
     private void readInto(ChunkReader file, Chunk chunk, SlabRoom.Target target) throws IOException {
         long start = System.nanoTime();
-        file.readInto(chunk, target.memory().hostView().orElseThrow());
+        file.readInto(chunk, target.memory().hostView().orElseThrow(), methods);
         count(chunk, start);
     }
 

@@ -13,11 +13,12 @@ import org.junit.jupiter.params.provider.ValueSource;
 class BackendTest {
     @ParameterizedTest
     @CsvSource({
-        "AIO, DIRECT", "AIO_BUFFERED, BUFFERED", "URING, DIRECT", "URING_BUFFERED, BUFFERED",
-        "CUFILE, GPU_DIRECT_STORAGE", "MMAP, BUFFERED"})
-    void everyNameOfInstantTensorMeansSomething(String name, Backend.Kind kind) {
+        "AIO, PREAD, true", "AIO_BUFFERED, PREAD, false", "URING, IO_URING, true",
+        "URING_BUFFERED, IO_URING, false", "CUFILE, CUFILE, true", "MMAP, MMAP, false"})
+    void everyNameOfInstantTensorMeansWhatItSays(String name, ReadMethod method, boolean direct) {
         assertEquals(List.of(Backend.valueOf(name)), Backend.named(List.of(name)));
-        assertEquals(kind, Backend.valueOf(name).kind());
+        assertEquals(method, Backend.valueOf(name).method());
+        assertEquals(direct, Backend.valueOf(name).direct());
     }
 
     @Test

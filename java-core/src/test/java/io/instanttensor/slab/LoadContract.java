@@ -41,6 +41,16 @@ abstract class LoadContract {
     /// Makes copies slow, where they do not happen at once.
     abstract void slowDownCopies(long microseconds);
 
+    /// What reads files through the page cache.
+    Backend buffered() {
+        return Backend.AIO_BUFFERED;
+    }
+
+    /// What reads them past it.
+    Backend direct() {
+        return Backend.AIO;
+    }
+
     @BeforeEach
     void open() throws IOException {
         folder = TestFolders.inMemory();
@@ -61,7 +71,7 @@ abstract class LoadContract {
     }
 
     LoadRig.Setup slabsOf(long slabBytes) {
-        return LoadRig.Setup.of(device, staging, reclaimer, slabBytes);
+        return LoadRig.Setup.of(device, staging, reclaimer, slabBytes).withBackend(buffered());
     }
 
     byte[] content(long bytes) {
@@ -307,7 +317,7 @@ abstract class LoadContract {
             slowDownCopies(200);
             long[] tensors = many(21, 50 * KIB);
             tensors[20] = 77;
-            LoadRig.Setup setup = slabsOf(128 * KIB).withBackend(Backend.AIO);
+            LoadRig.Setup setup = slabsOf(128 * KIB).withBackend(direct());
             try (LoadRig load = setup.load(direct.resolve("model"), tensors)) {
                 for (Slab slab = load.take(); slab != null; slab = load.take()) {
                     load.requireRight(slab, content);

@@ -50,7 +50,7 @@ public final class LoadRig implements AutoCloseable {
             long chunkBytes, int readers) {
         /// Four readers, a budget of four slabs.
         public static Setup of(Device device, StagingPool staging, Reclaimer reclaimer, long slabBytes) {
-            return new Setup(device, staging, reclaimer, Backend.MMAP, 4 * slabBytes, slabBytes, 16 * KIB, 4);
+            return new Setup(device, staging, reclaimer, Backend.AIO_BUFFERED, 4 * slabBytes, slabBytes, 16 * KIB, 4);
         }
 
         Setup withCap(long bytes) {
