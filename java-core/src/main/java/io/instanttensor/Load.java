@@ -46,8 +46,9 @@ public final class Load implements AutoCloseable {
         this.budget = budget;
         this.queue = new SlabQueue(plan, home.device(), source, home.reclaimer());
         SlabRoom room = new ReleasingFiles(queue, open);
+        ReaderCount readers = ReaderCount.of(options, files);
         this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters,
-                ReaderCount.of(options, files), StagingPool.limitBytes(options.processes()));
+                readers.first(), readers.most(), StagingPool.limitBytes(options.processes()));
     }
 
     /// Starts the readers. From here on the files are released by the last of them.
@@ -118,7 +119,7 @@ public final class Load implements AutoCloseable {
         long end = endNanos == 0 ? System.nanoTime() : endNanos;
         long peakBytes = source instanceof SlabPool pool ? pool.peakOwnBytes() : 0;
         return LoadStats.of(plan, budget, counters, end - startNanos, callerWaitNanos, peakBytes,
-                home.staging().pinnedBytes());
+                home.staging().pinnedBytes(), pipeline.readsInFlight());
     }
 
     /// Whether nothing of this load can write to memory any more.
