@@ -1,9 +1,11 @@
 package io.instanttensor.stage;
 
 import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceId;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.posix.EngineThreads;
 import io.instanttensor.read.ChunkReader;
+import io.instanttensor.read.ReadMethod;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -20,6 +22,7 @@ public final class ReadPipeline {
     private final Copier copier;
     private final StageCounters counters;
     private final long bufferBytes;
+    private final boolean toDevice;
     private final int readers;
     private final AtomicInteger readersLeft;
     private final CountDownLatch drained;
@@ -40,9 +43,20 @@ public final class ReadPipeline {
         this.copier = new Copier(device, counters);
         this.counters = counters;
         this.bufferBytes = plan.bufferBytes();
+        this.toDevice = device.id().kind() == DeviceId.Kind.CUDA && readToDevice(files);
         this.readers = Math.min(readers, plan.count(readers).chunks());
         this.readersLeft = new AtomicInteger(this.readers);
         this.drained = new CountDownLatch(this.readers);
+    }
+
+    /// Whether all of them are: copies, which have an order, would else fill a slab together with what has none.
+    private static boolean readToDevice(List<ChunkReader> files) {
+        for (ChunkReader file : files) {
+            if (file.access().method() != ReadMethod.CUFILE) {
+                return false;
+            }
+        }
+        return true;
     }
 
     /// Starts the readers; without chunks there are none, and the pipeline is drained at once.
@@ -166,6 +180,11 @@ public final class ReadPipeline {
                 cleanup.run(() -> batch.takeBuffer().ifPresent(staging::release));
             }
         }
+    }
+
+    /// Whether chunks are read straight to the device, with no buffer between.
+    boolean toDevice() {
+        return toDevice;
     }
 
     ChunkReader file(int index) {
