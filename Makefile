@@ -21,6 +21,7 @@ BUILD_VENV := $(SCRATCH)/venv/.ready
 
 JAR := java-core/target/instanttensor.jar
 STUB_CUDA := .build/stub-cuda/libcuda.so.1
+STUB_CUFILE := .build/stub-cufile/libcufile.so.0
 AOT_CACHE := $(SCRATCH)/engine/.recorded
 
 # The wheels' own names hold what only their build knows, so these stand for them.
@@ -158,14 +159,20 @@ $(STUB_CUDA): tests/stub-cuda/stub_cuda.c | $(CHECKED)
 	@mkdir -p $(@D)
 	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -Wl,-soname,libcuda.so.1 -o $@ $< -lpthread
 
+# Beside it, reads to its memory; in a folder of its own, since what asks for the driver's stub need not have it.
+$(STUB_CUFILE): tests/stub-cuda/stub_cufile.c | $(CHECKED)
+	@mkdir -p $(@D)
+	$(CC) -shared -fPIC -O2 -Wall -Wextra -Werror -Wl,-soname,libcufile.so.0 -o $@ $< -lpthread -ldl
+
 test: lint test-java test-python
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check python-shim tests build-support examples
 	cd python-shim && ../.venv/bin/mypy
 
-test-java: $(INSTALLED) $(STUB_CUDA)
+test-java: $(INSTALLED) $(STUB_CUDA) $(STUB_CUFILE)
 	MAVEN_LOG=info build-support/maven test -Dstub.cuda.library=$(abspath $(STUB_CUDA)) \
+		-Dstub.cufile.library=$(abspath $(STUB_CUFILE)) \
 		$$(.venv/bin/python build-support/python_properties.py)
 
 test-python: $(INSTALLED) $(STUB_CUDA) $(MODEL_READY)

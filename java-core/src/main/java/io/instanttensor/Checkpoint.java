@@ -57,14 +57,16 @@ public final class Checkpoint implements AutoCloseable {
     private final OpenFiles open;
     private final Catalogue catalogue;
     private final List<Backend> backends;
+    private final boolean toHost;
     private final Set<DeviceHome> used = new HashSet<>();
     private List<ChunkReader> readers;
     private boolean closed;
 
-    private Checkpoint(OpenFiles open, Catalogue catalogue, List<Backend> backends) {
+    private Checkpoint(OpenFiles open, Catalogue catalogue, List<Backend> backends, boolean toHost) {
         this.open = open;
         this.catalogue = catalogue;
         this.backends = backends;
+        this.toHost = toHost;
     }
 
     /// Opens with whatever way of reading is fastest for each file.
@@ -100,7 +102,8 @@ public final class Checkpoint implements AutoCloseable {
                     preparation.get().awaitDevice();
                 }
             }
-            Checkpoint checkpoint = new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends));
+            boolean toHost = expected.isPresent() && expected.get().device().kind() == DeviceId.Kind.CPU;
+            Checkpoint checkpoint = new Checkpoint(new OpenFiles(files), catalogue, List.copyOf(backends), toHost);
             if (!backends.isEmpty()) {
                 // Whether they can serve; without a wish, what is in the page cache counts, and later.
                 checkpoint.readers();
@@ -130,7 +133,7 @@ public final class Checkpoint implements AutoCloseable {
         if (readers == null) {
             List<ChunkReader> chosen = new ArrayList<>();
             for (CheckpointFile file : open.files()) {
-                chosen.add(new ChunkReader(file, AccessChooser.choose(file, backends)));
+                chosen.add(new ChunkReader(file, AccessChooser.choose(file, backends, toHost)));
             }
             readers = List.copyOf(chosen);
         }

@@ -32,8 +32,8 @@ class ArchitectureTest {
 
     /// In order; each may use those before it. Device and its CUDA half count as one.
     private static final List<List<String>> STAGES = List.of(
-            List.of(ROOT + ".posix", ROOT + ".jfr"), List.of(ROOT + ".file"), List.of(ROOT + ".header"),
-            List.of(ROOT + ".plan"), List.of(ROOT + ".read"), List.of(ROOT + ".device"),
+            List.of(ROOT + ".posix", ROOT + ".jfr"), List.of(ROOT + ".cufile"), List.of(ROOT + ".file"),
+            List.of(ROOT + ".header"), List.of(ROOT + ".plan"), List.of(ROOT + ".read"), List.of(ROOT + ".device"),
             List.of(ROOT + ".device.cuda"), List.of(ROOT + ".stage"), List.of(ROOT + ".slab"),
             List.of(ROOT + ".dlpack"), List.of(ROOT), List.of(ROOT + ".bridge"));
 
@@ -109,8 +109,8 @@ class ArchitectureTest {
     }
 
     @Test
-    void foreignFunctionsAreCalledFromPosixAndMadeForDlpackOnly() {
-        noClasses().that(not(resideInAnyPackage(ROOT + ".posix", ROOT + ".dlpack")))
+    void foreignFunctionsAreCalledFromPosixAndCufileAndMadeForDlpackOnly() {
+        noClasses().that(not(resideInAnyPackage(ROOT + ".posix", ROOT + ".cufile", ROOT + ".dlpack")))
                 .should().dependOnClassesThat(belongToAnyOf(
                         Linker.class, java.lang.foreign.FunctionDescriptor.class))
                 .check(classes);

@@ -240,7 +240,7 @@ class CheckpointTest {
     @Test
     void accessIsDecidedOnceForEachFile() throws Exception {
         try (Checkpoint checkpoint = Checkpoint.open(List.of(threeTensors("a"), threeTensors("b")),
-                List.of(Backend.CUFILE, Backend.MMAP), Optional.empty())) {
+                List.of(Backend.CUFILE, Backend.MMAP), Optional.of(HOST))) {
             List<FileAccess> access = checkpoint.access();
             assertEquals(2, access.size());
             assertEquals(Backend.MMAP, access.getFirst().backend());
@@ -252,9 +252,9 @@ class CheckpointTest {
     void backendsThatCannotServeAreRefusedAtOpening() throws Exception {
         Path path = threeTensors("a");
         refused(NoBackendException.class,
-                path + ": none of the backends asked for can read it: CUFILE: this engine stages through pinned memory"
-                        + " and has no GPUDirect Storage",
-                () -> Checkpoint.open(List.of(path), List.of(Backend.CUFILE), Optional.empty()));
+                path + ": none of the backends asked for can read it: CUFILE: it reads to GPUs, and this load goes"
+                        + " to the host",
+                () -> Checkpoint.open(List.of(path), List.of(Backend.CUFILE), Optional.of(HOST)));
     }
 
     @Test

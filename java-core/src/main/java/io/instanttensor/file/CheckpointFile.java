@@ -1,5 +1,6 @@
 package io.instanttensor.file;
 
+import io.instanttensor.cufile.CuFileHandle;
 import io.instanttensor.posix.Errno;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.FileStat;
@@ -16,6 +17,8 @@ public final class CheckpointFile implements AutoCloseable {
     private final int fd;
     private final FileStat stat;
     private final AtomicBoolean closed = new AtomicBoolean();
+    /// Null unless it is read by libcufile; it ends with the descriptor.
+    private volatile CuFileHandle deviceHandle;
 
     private CheckpointFile(Path path, int fd, FileStat stat) {
         this.path = path;
@@ -78,6 +81,16 @@ public final class CheckpointFile implements AutoCloseable {
         return fd;
     }
 
+    /// Takes over what libcufile made of the descriptor, and closes it first.
+    public void attach(CuFileHandle handle) {
+        deviceHandle = handle;
+    }
+
+    /// What was attached; null where nothing was.
+    public CuFileHandle deviceHandle() {
+        return deviceHandle;
+    }
+
     /// Fills `target` from `offset`, in as many reads as it takes.
     ///
     /// @throws FileException where the file ends before that, with what was expected and what came
@@ -115,8 +128,13 @@ public final class CheckpointFile implements AutoCloseable {
 
     /// The error for a read that failed.
     public FileException readNothing(long offset, long expectedBytes, ErrnoException e) {
-        return new FileException(path, e.errno(), "expected to read " + grouped(expectedBytes) + " bytes at "
-                + grouped(offset) + ", read none: " + e.getMessage());
+        return readNothing(offset, expectedBytes, e.errno(), e.getMessage());
+    }
+
+    /// @param errno 0 where no system call failed
+    public FileException readNothing(long offset, long expectedBytes, int errno, String reason) {
+        return new FileException(path, errno, "expected to read " + grouped(expectedBytes) + " bytes at "
+                + grouped(offset) + ", read none: " + reason);
     }
 
     /// The error for a file that was whole when it was opened and is not any more.
@@ -169,6 +187,9 @@ public final class CheckpointFile implements AutoCloseable {
     @Override
     public void close() {
         if (closed.compareAndSet(false, true)) {
+            if (deviceHandle != null) {
+                deviceHandle.close();
+            }
             Posix.close(fd);
         }
     }

@@ -24,10 +24,18 @@ public final class AccessChooser {
     /// @throws NoBackendException where none of the candidates can serve, with the reason of each
     /// @throws FileException where the file cannot be read at all
     public static FileAccess choose(CheckpointFile file, List<Backend> candidates) throws FileException {
+        return choose(file, candidates, false);
+    }
+
+    /// @param toHost whether it is known that all will be read to the host
+    public static FileAccess choose(CheckpointFile file, List<Backend> candidates, boolean toHost)
+            throws FileException {
         DirectSupport support = DirectSupport.of(file);
         List<String> passedOver = new ArrayList<>();
         for (Backend candidate : candidates) {
-            String refusal = refusal(file, candidate, support);
+            String refusal = toHost && candidate.method() == ReadMethod.CUFILE
+                    ? "it reads to GPUs, and this load goes to the host"
+                    : refusal(file, candidate, support);
             if (refusal.isEmpty()) {
                 return asked(candidate, passedOver, support);
             }
@@ -43,10 +51,17 @@ public final class AccessChooser {
     private static String refusal(CheckpointFile file, Backend candidate, DirectSupport support)
             throws FileException {
         String refusal = candidate.method().refusal(file);
-        if (!refusal.isEmpty() || !candidate.direct()) {
+        if (refusal.isEmpty() && candidate.direct()) {
+            refusal = support.available() ? switchToDirect(file, support) : support.reason();
+        }
+        if (!refusal.isEmpty()) {
             return refusal;
         }
-        return support.available() ? switchToDirect(file, support) : support.reason();
+        refusal = candidate.method().prepare(file);
+        if (!refusal.isEmpty() && candidate.direct()) {
+            switchToBuffered(file);
+        }
+        return refusal;
     }
 
     private static FileAccess asked(Backend candidate, List<String> passedOver, DirectSupport support) {

@@ -13,6 +13,7 @@ public enum Backend {
     URING(ReadMethod.IO_URING, true),
     /// io_uring through the page cache.
     URING_BUFFERED(ReadMethod.IO_URING, false),
+    /// libcufile, straight to the memory of a GPU where all files of a load can be read so.
     CUFILE(ReadMethod.CUFILE, true),
     /// Copies out of a mapping of the file, and thus through the page cache.
     MMAP(ReadMethod.MMAP, false);

@@ -87,6 +87,29 @@ public final class ChunkReader {
         file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
     }
 
+    /// Reads a chunk's segments straight to a device's memory; for files of [ReadMethod#CUFILE] only. The device is
+    /// current on the calling thread.
+    ///
+    /// @param slabAddress on that device
+    /// @throws FileException where the file ends early or the read fails
+    public void readToDevice(Chunk chunk, long slabAddress) throws FileException {
+        for (Segment segment : chunk.segments()) {
+            ReadEvent event = Recorder.beginRead();
+            long fileOffset = chunk.fileOffset() + segment.chunkOffset();
+            long got = 0;
+            while (got < segment.bytes()) {
+                long read = CuFileReads.readOnce(
+                        file, slabAddress, segment.slabOffset() + got, segment.bytes() - got, fileOffset + got);
+                if (read == 0) {
+                    throw file.endedEarly(fileOffset, segment.bytes(), got);
+                }
+                got += read;
+            }
+            Recorder.endRead(event, file.path(), fileOffset, segment.bytes(), true);
+        }
+        file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
+    }
+
     /// A read may stop short: at the file's end, or because the file system felt like it, and a direct one inside a
     /// unit. The next one starts again at the last whole unit, and no progress from there means the end.
     private long readUpTo(

@@ -1,5 +1,6 @@
 package io.instanttensor.read;
 
+import io.instanttensor.cufile.CuFileDriver;
 import io.instanttensor.file.CheckpointFile;
 
 /// The ways there are of making positional reads.
@@ -9,7 +10,8 @@ public enum ReadMethod {
     PREAD("pread"),
     IO_URING("io_uring"),
     MMAP("mmap"),
-    CUFILE("libcufile");
+    /// To the memory of a GPU, which no other method reaches. What goes to the host's is read by pread.
+    CUFILE("libcufile, or pread to the host,");
 
     private final String call;
 
@@ -28,17 +30,22 @@ public enum ReadMethod {
             case PREAD -> "";
             case IO_URING -> IoUringProbe.refusal();
             case MMAP -> MappedReads.refusal(file);
-            case CUFILE -> "this engine stages through pinned memory and has no GPUDirect Storage";
+            case CUFILE -> CuFileDriver.refusal();
         };
     }
 
-    /// Reads of one thread, which closes them.
+    /// Makes a file ready, whose descriptor has been set for direct or buffered reads. Why that did not work; empty where
+    /// it did.
+    String prepare(CheckpointFile file) {
+        return this == CUFILE ? CuFileReads.register(file) : "";
+    }
+
+    /// Reads of one thread, to the host's memory; the thread closes them.
     PositionalReads open() {
         return switch (this) {
-            case PREAD -> Preads.ALL;
+            case PREAD, CUFILE -> Preads.ALL;
             case IO_URING -> new RingReads();
             case MMAP -> new MappedReads();
-            case CUFILE -> throw new IllegalStateException("nothing is read by " + call);
         };
     }
 }

@@ -96,6 +96,11 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     }
 
     @Override
+    public void awaitLastUsers() {
+        memory.awaitLastUsers();
+    }
+
+    @Override
     public void queued(long bytes, CopyStream stream) {
         if (bytesLeft.addAndGet(-bytes) == 0) {
             memory.recordArrival(stream);

@@ -39,6 +39,13 @@ final class SlabMemory {
         }
     }
 
+    /// Called before anything of a filling is written by no stream.
+    void awaitLastUsers() {
+        for (Fence user : lastUsers) {
+            user.await();
+        }
+    }
+
     /// Called when all copies of a filling have been queued.
     void recordArrival(CopyStream stream) {
         if (arrival == null) {

@@ -1,9 +1,11 @@
 package io.instanttensor.stage;
 
 import io.instanttensor.device.Device;
+import io.instanttensor.device.DeviceId;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.posix.EngineThreads;
 import io.instanttensor.read.ChunkReader;
+import io.instanttensor.read.ReadMethod;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -21,6 +23,7 @@ public final class ReadPipeline {
     private final StageCounters counters;
     private final long bufferBytes;
     private final long stagingBytes;
+    private final boolean toDevice;
     /// To begin with.
     private final int readers;
     private final ReadDepth depth;
@@ -47,12 +50,23 @@ public final class ReadPipeline {
         this.counters = counters;
         this.bufferBytes = plan.bufferBytes();
         this.stagingBytes = stagingBytes;
+        this.toDevice = device.id().kind() == DeviceId.Kind.CUDA && readToDevice(files);
         int chunks = plan.count(mostReaders).chunks();
         this.readers = Math.min(readers, chunks);
         this.depth = new ReadDepth(this.readers, Math.min(mostReaders, chunks));
         this.readersStarted = new AtomicInteger(this.readers);
         this.readersLeft = new AtomicInteger(this.readers);
         this.drained = new CountDownLatch(Math.min(1, this.readers));
+    }
+
+    /// Whether all of them are: copies, which have an order, would else fill a slab together with what has none.
+    private static boolean readToDevice(List<ChunkReader> files) {
+        for (ChunkReader file : files) {
+            if (file.access().method() != ReadMethod.CUFILE) {
+                return false;
+            }
+        }
+        return true;
     }
 
     /// Starts the readers; without chunks there are none, and the pipeline is drained at once.
@@ -206,6 +220,11 @@ public final class ReadPipeline {
 
     ReadDepth depth() {
         return depth;
+    }
+
+    /// Whether chunks are read straight to the device, with no buffer between.
+    boolean toDevice() {
+        return toDevice;
     }
 
     ChunkReader file(int index) {

@@ -79,8 +79,13 @@ final class Reader implements Runnable {
             return false;
         }
         // Buffered bytes go straight to where they belong, if the host can write there.
-        if (!batch.direct() && target.memory().hostView().isPresent()) {
-            readInto(file, chunk, target);
+        boolean intoHost = !batch.direct() && target.memory().hostView().isPresent();
+        if (intoHost || pipeline.toDevice()) {
+            if (intoHost) {
+                readInto(file, chunk, target);
+            } else {
+                readToDevice(file, chunk, target);
+            }
             if (batch.chunkRead()) {
                 pipeline.done(batch);
             }
@@ -136,6 +141,13 @@ final class Reader implements Runnable {
     private void readInto(ChunkReader file, Chunk chunk, SlabRoom.Target target) throws IOException {
         long start = System.nanoTime();
         file.readInto(chunk, target.memory().hostView().orElseThrow(), methods);
+        count(chunk, start);
+    }
+
+    private void readToDevice(ChunkReader file, Chunk chunk, SlabRoom.Target target) throws IOException {
+        target.awaitLastUsers();
+        long start = System.nanoTime();
+        file.readToDevice(chunk, target.memory().address());
         count(chunk, start);
     }
 

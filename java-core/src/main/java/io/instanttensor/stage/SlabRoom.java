@@ -30,10 +30,13 @@ public interface SlabRoom {
         /// copies of one filling come from one stream, and from one thread at a time.
         void awaitLastUsers(CopyStream stream);
 
+        /// Blocks until the memory's last users are done, for what is written to it by no stream.
+        void awaitLastUsers();
+
         /// Copies of so many more bytes have been queued on `stream`.
         void queued(long bytes, CopyStream stream);
 
-        /// The host has written so many more bytes.
+        /// So many more bytes have been written, by no stream.
         void written(long bytes);
     }
 }

@@ -25,8 +25,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 class AccessChooserTest {
     private static final int BYTES = 1 << 20;
-    private static final String NO_GDS =
-            "CUFILE: this engine stages through pinned memory and has no GPUDirect Storage";
+    private static final String NO_GPU =
+            "CUFILE: it reads to GPUs, and this load goes to the host";
 
     private Path folder;
 
@@ -111,7 +111,7 @@ class AccessChooserTest {
         folder = TestFolders.inMemory();
         assertEquals(new FileAccess(FileAccess.Mode.BUFFERED, Backend.MMAP,
                 "MMAP was asked for: mmap through the page cache",
-                List.of(NO_GDS, "AIO: the file system lies in memory"), 1, true),
+                List.of(NO_GPU, "AIO: the file system lies in memory"), 1, true),
                 choose(List.of(Backend.CUFILE, Backend.AIO, Backend.MMAP)));
     }
 
@@ -120,13 +120,13 @@ class AccessChooserTest {
         folder = TestFolders.direct();
         FileAccess access = choose(List.of(Backend.CUFILE, Backend.AIO, Backend.MMAP));
         assertEquals(Backend.AIO, access.backend());
-        assertEquals(List.of(NO_GDS), access.passedOver());
+        assertEquals(List.of(NO_GPU), access.passedOver());
     }
 
     @Test
     void noCandidateLeftIsAnErrorThatListsTheReasons() throws IOException {
         folder = TestFolders.inMemory();
-        assertEquals(folder.resolve("model") + ": none of the backends asked for can read it: " + NO_GDS
+        assertEquals(folder.resolve("model") + ": none of the backends asked for can read it: " + NO_GPU
                 + "; AIO: the file system lies in memory",
                 assertThrows(NoBackendException.class, () -> choose(List.of(Backend.CUFILE, Backend.AIO)))
                         .getMessage());
@@ -140,7 +140,7 @@ class AccessChooserTest {
 
     private FileAccess choose(List<Backend> candidates) throws FileException {
         try (CheckpointFile file = file()) {
-            return AccessChooser.choose(file, candidates);
+            return AccessChooser.choose(file, candidates, true);
         }
     }
 
