@@ -384,7 +384,9 @@ class safe_open:  # noqa: N801  (the name is safetensors')
             ``read`` in reads, ``staging`` for a pinned buffer (the GPU's link is the limit), ``room`` for
             a free slab (the caller is the limit), ``copy`` in queueing copies, ``caller`` the caller's for slabs;
             ``slabs``, ``buffer_bytes`` (the cap), ``peak_buffer_bytes``, ``pinned_bytes``;
-            ``files``: for each its ``file``, ``mode`` ("direct" or "buffered"), ``backend`` asked for,
+            ``reads_in_flight``, at most, once their number had followed the throughput;
+            ``files``: for each its ``file``, ``mode`` ("direct", "buffered", or "mixed": what the page cache holds
+            is read from there, and the rest directly), ``backend`` asked for,
             ``reason``, and the candidates ``passed_over`` with theirs.
         """
         return self._checkpoint.stats()

@@ -88,9 +88,7 @@ public final class Checkpoint implements AutoCloseable {
         ResolvedPaths resolved = CheckpointPaths.resolve(paths);
         List<CheckpointFile> files = new ArrayList<>();
         try {
-            for (Path path : resolved.files()) {
-                files.add(CheckpointFile.open(path));
-            }
+            FileOpens.openAll(resolved.files(), files);
             long fileBytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
             Catalogue catalogue;
             // Before the preparation, which pins memory: no thread can start while the driver does.

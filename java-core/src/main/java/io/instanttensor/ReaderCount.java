@@ -16,8 +16,8 @@ record ReaderCount(int first, int most) {
     /// The caller's thread and the one that takes slabs back want to run too: with 16 readers on 16
     /// processors loads were 3 % slower than with 14.
     private static final int OTHER_THREADS = 2;
-    /// What disks and most networks are busy with; where they are not, more are tried.
-    private static final int WAITING_READERS = 16;
+    /// Slow storage is busy with so many, of 2 MiB each; wherever more of them bring more, there are soon more.
+    private static final int WAITING_READERS = 8;
     /// Each is a thread. What they read lies in staging buffers, so far more could not be in flight anyway.
     private static final int MAX_WAITING_READERS = 64;
 

@@ -11,7 +11,9 @@ import java.util.function.BooleanSupplier;
 /// more reads would not help, and their rate says nothing of the storage.
 final class ReadDepth {
     /// What twice as many reads have to bring. Below it, they only wait longer.
-    private static final double WORTHWHILE = 1.15;
+    private static final double WORTHWHILE = 1.1;
+    /// So many generations of reads tell the rate of a number of them.
+    private static final int GENERATIONS = 2;
     /// A part of the readers' time that they may wait for something else, for their rate to count.
     private static final double HELD_UP = 0.2;
     private static final long STOP_CHECK_MILLIS = 50;
@@ -87,7 +89,7 @@ final class ReadDepth {
         reads++;
         bytes += readBytes;
         heldUpNanos += waitedNanos;
-        if (reads < allowed) {
+        if (reads < GENERATIONS * allowed) {
             return 0;
         }
         judge(System.nanoTime() - startNanos);
