@@ -15,6 +15,7 @@ import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.plan.Wanted;
+import io.instanttensor.posix.Patiently;
 import io.instanttensor.read.AccessChooser;
 import io.instanttensor.read.Backend;
 import io.instanttensor.read.ChunkReader;
@@ -88,7 +89,7 @@ public final class Checkpoint implements AutoCloseable {
         ResolvedPaths resolved = CheckpointPaths.resolve(paths);
         List<CheckpointFile> files = new ArrayList<>();
         try {
-            FileOpens.openAll(resolved.files(), files);
+            Patiently.each(resolved.files(), CheckpointFile::open, files, "opening");
             long fileBytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
             Catalogue catalogue;
             // Before the preparation, which pins memory: no thread can start while the driver does.
@@ -130,9 +131,8 @@ public final class Checkpoint implements AutoCloseable {
         }
         if (readers == null) {
             List<ChunkReader> chosen = new ArrayList<>();
-            for (CheckpointFile file : open.files()) {
-                chosen.add(new ChunkReader(file, AccessChooser.choose(file, backends, toHost)));
-            }
+            Patiently.each(open.files(), file -> new ChunkReader(
+                    file, AccessChooser.choose(file, backends, toHost)), chosen, "choosing");
             readers = List.copyOf(chosen);
         }
         return readers;

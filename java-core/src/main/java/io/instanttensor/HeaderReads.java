@@ -4,6 +4,7 @@ import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.header.HeaderReader;
 import io.instanttensor.header.SafetensorsHeader;
 import io.instanttensor.posix.EngineThreads;
+import io.instanttensor.posix.Outcome;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;

@@ -3,6 +3,7 @@ package io.instanttensor;
 import io.instanttensor.device.DeviceId;
 import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.posix.EngineThreads;
+import io.instanttensor.posix.Outcome;
 import io.instanttensor.stage.StagingPool;
 import java.io.IOException;
 import java.util.concurrent.ExecutionException;

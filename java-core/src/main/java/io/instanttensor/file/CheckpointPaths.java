@@ -1,6 +1,7 @@
 package io.instanttensor.file;
 
 import io.instanttensor.posix.Errno;
+import io.instanttensor.posix.Patiently;
 import java.io.IOException;
 import java.nio.file.DirectoryIteratorException;
 import java.nio.file.DirectoryStream;
@@ -9,6 +10,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -24,6 +26,7 @@ public final class CheckpointPaths {
     private final Map<Path, Path> files = new LinkedHashMap<>();
     private final Map<String, Path> fileByTensor = new HashMap<>();
     private final Set<String> claimedTwice = new HashSet<>();
+    private final Map<Path, Path> realFolders = new HashMap<>();
 
     private CheckpointPaths() {}
 
@@ -86,13 +89,13 @@ public final class CheckpointPaths {
     }
 
     /// The folder's own files, folders left out, whose name ends so; in order.
-    private static List<Path> visible(Path folder, String suffix) throws FileException {
-        List<Path> found = new ArrayList<>();
+    private static List<Path> visible(Path folder, String suffix) throws IOException {
+        List<Path> named = new ArrayList<>();
         try (DirectoryStream<Path> entries = Files.newDirectoryStream(folder)) {
             for (Path entry : entries) {
                 String name = entry.getFileName().toString();
-                if (name.endsWith(suffix) && !name.startsWith(".") && !Files.isDirectory(entry)) {
-                    found.add(entry);
+                if (name.endsWith(suffix) && !name.startsWith(".")) {
+                    named.add(entry);
                 }
             }
         } catch (DirectoryIteratorException e) {
@@ -100,22 +103,33 @@ public final class CheckpointPaths {
         } catch (IOException e) {
             throw PathErrors.of(folder, e);
         }
+        List<Boolean> folders = new ArrayList<>();
+        Patiently.each(named, Files::isDirectory, folders, "listing");
+        List<Path> found = new ArrayList<>();
+        for (int i = 0; i < named.size(); i++) {
+            if (!folders.get(i)) {
+                found.add(named.get(i));
+            }
+        }
         found.sort(CheckpointPaths::byName);
         return found;
     }
 
     private void addIndex(Path path) throws IOException {
         CheckpointIndex index = CheckpointIndex.read(path);
+        Map<Path, String> firstTensor = new LinkedHashMap<>();
+        index.fileByTensor().forEach((tensor, file) -> firstTensor.putIfAbsent(file, tensor));
+        Patiently.each(List.copyOf(firstTensor.keySet()), listed -> {
+            PathErrors.requireReadable(listed, "no such file, though " + path + " names it for tensor "
+                    + firstTensor.get(listed));
+            return listed;
+        }, new ArrayList<>(), "looking");
         Map<Path, Path> handedOut = new HashMap<>();
+        for (Path listed : firstTensor.keySet()) {
+            handedOut.put(listed, addFile(listed));
+        }
         for (Map.Entry<String, Path> claim : index.fileByTensor().entrySet()) {
-            Path listed = claim.getValue();
-            Path file = handedOut.get(listed);
-            if (file == null) {
-                PathErrors.requireReadable(listed, "no such file, though " + path + " names it for tensor "
-                        + claim.getKey());
-                file = addFile(listed);
-                handedOut.put(listed, file);
-            }
+            Path file = handedOut.get(claim.getValue());
             Path before = fileByTensor.putIfAbsent(claim.getKey(), file);
             if (before != null && !before.equals(file)) {
                 // Two checkpoints loaded together. Neither index can speak for both, so neither does.
@@ -128,11 +142,21 @@ public final class CheckpointPaths {
     private Path addFile(Path file) throws FileException {
         try {
             Path whole = file.toAbsolutePath();
-            Path key = whole.getParent() == null ? whole : whole.getParent().toRealPath().resolve(whole.getFileName());
+            Path key = whole.getParent() == null ? whole : real(whole.getParent()).resolve(whole.getFileName());
             Path before = files.putIfAbsent(key, file);
             return before == null ? file : before;
         } catch (IOException e) {
             throw PathErrors.of(file, e);
         }
+    }
+
+    /// Of a folder, and once for each: its files are many.
+    private Path real(Path folder) throws IOException {
+        Path known = realFolders.get(folder);
+        if (known == null) {
+            known = folder.toRealPath();
+            realFolders.put(folder, known);
+        }
+        return known;
     }
 }

@@ -16,7 +16,7 @@ public final class AccessChooser {
     /// Where parts can be told apart, it takes more to read all of it through the page cache, and less than this
     /// share (what reading the header leaves) to read all of it past it.
     static final double CACHED = 0.95;
-    static final double COLD = 0.001;
+    static final double COLD = 0.01;
 
     private AccessChooser() {}
 

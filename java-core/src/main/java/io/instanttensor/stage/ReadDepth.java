@@ -2,6 +2,7 @@ package io.instanttensor.stage;
 
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
+import java.util.function.LongSupplier;
 
 /// How many reads are in flight at once.
 ///
@@ -12,12 +13,14 @@ import java.util.function.BooleanSupplier;
 final class ReadDepth {
     /// What twice as many reads have to bring. Below it, they only wait longer.
     private static final double WORTHWHILE = 1.1;
-    /// So many generations of reads tell the rate of a number of them.
-    private static final int GENERATIONS = 2;
+    /// So often has it to bring less, with the number before measured anew in between: a moment in which the machine
+    /// was busy otherwise does not decide.
+    private static final int TRIES = 2;
     /// A part of the readers' time that they may wait for something else, for their rate to count.
     private static final double HELD_UP = 0.2;
     private static final long STOP_CHECK_MILLIS = 50;
 
+    private final LongSupplier clock;
     private final boolean measured;
     private final int most;
     private int allowed;
@@ -26,6 +29,7 @@ final class ReadDepth {
     /// The number that is kept where the present one brings no more, and its rate in bytes a nanosecond; 0 at first.
     private int proven;
     private double provenRate;
+    private int failedTries;
     // Of the present number. As many reads as are in flight are not counted at first: they began under another one.
     private int uncounted;
     private int reads;
@@ -36,6 +40,11 @@ final class ReadDepth {
     /// @param first of the reads in flight, to begin with
     /// @param most of them, ever; where that is no more than `first`, the number is fixed
     ReadDepth(int first, int most) {
+        this(first, most, System::nanoTime);
+    }
+
+    ReadDepth(int first, int most, LongSupplier clock) {
+        this.clock = clock;
         this.allowed = first;
         this.most = most;
         this.measured = first < most;
@@ -83,16 +92,16 @@ final class ReadDepth {
         }
         if (uncounted > 0) {
             uncounted--;
-            startNanos = System.nanoTime();
+            startNanos = clock.getAsLong();
             return 0;
         }
         reads++;
         bytes += readBytes;
         heldUpNanos += waitedNanos;
-        if (reads < GENERATIONS * allowed) {
+        if (reads < allowed) {
             return 0;
         }
-        judge(System.nanoTime() - startNanos);
+        judge(clock.getAsLong() - startNanos);
         return allowed;
     }
 
@@ -102,10 +111,14 @@ final class ReadDepth {
             return;
         }
         double rate = (double) bytes / nanos;
-        if (rate < WORTHWHILE * provenRate) {
-            settled = true;
-            allowed = proven;
+        if (allowed > proven && rate < WORTHWHILE * provenRate) {
+            failedTries++;
+            settled = failedTries == TRIES;
+            again(proven);
             return;
+        }
+        if (allowed > proven) {
+            failedTries = 0;
         }
         proven = allowed;
         provenRate = rate;

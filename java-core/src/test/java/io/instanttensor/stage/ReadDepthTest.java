@@ -10,23 +10,29 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /// A storage is played: it answers a whole generation of reads at once, after as long as they take there.
 class ReadDepthTest {
     private static final int MIB = 1 << 20;
 
-    /// Lets generations of reads pass until nothing changes any more.
+    private long nanos;
+
+    /// Lets generations of reads pass.
     ///
     /// @param latencyMillis of each read
     /// @param mibPerSecond of all of them together
-    private static int settle(ReadDepth depth, double latencyMillis, double mibPerSecond, long waitedNanos)
+    /// @param busyGeneration in which the machine is busy with something else, and takes ten times as long
+    private int settle(
+            ReadDepth depth, double latencyMillis, double mibPerSecond, long waitedNanos, int busyGeneration)
             throws InterruptedException {
         for (int generation = 0; generation < 24; generation++) {
             int reads = depth.allowed();
             for (int i = 0; i < reads; i++) {
                 assertTrue(depth.begin(() -> false));
             }
-            TimeUnit.NANOSECONDS.sleep((long) (1e6 * Math.max(latencyMillis, 1000.0 * reads / mibPerSecond)));
+            double millis = Math.max(latencyMillis, 1000.0 * reads / mibPerSecond);
+            nanos += (long) (1e6 * millis * (generation == busyGeneration ? 10 : 1));
             for (int i = 0; i < reads; i++) {
                 depth.end(MIB, waitedNanos);
             }
@@ -37,14 +43,21 @@ class ReadDepthTest {
     @ParameterizedTest(name = "{0} ms a read, {1} MiB/s in all: {2}")
     @CsvSource({"30, 1000000, 64", "30, 900, 32", "5, 400, 4", "5, 1000000, 64"})
     void followsTheThroughput(double latencyMillis, double mibPerSecond, int expected) throws InterruptedException {
-        ReadDepth depth = new ReadDepth(4, 64);
-        assertEquals(expected, settle(depth, latencyMillis, mibPerSecond, 0));
-        assertEquals(expected, settle(depth, latencyMillis, mibPerSecond, 0), "and stays there");
+        ReadDepth depth = new ReadDepth(4, 64, () -> nanos);
+        assertEquals(expected, settle(depth, latencyMillis, mibPerSecond, 0, -1));
+        assertEquals(expected, settle(depth, latencyMillis, mibPerSecond, 0, -1), "and stays there");
+    }
+
+    @ParameterizedTest
+    @ValueSource(ints = {0, 1, 2, 3, 4, 5, 6, 7})
+    void oneBusyMomentDoesNotDecide(int busyGeneration) throws InterruptedException {
+        assertEquals(64, settle(new ReadDepth(4, 64, () -> nanos), 30, 1e9, 0, busyGeneration));
     }
 
     @Test
     void staysWhereReadersWaitForSomethingElse() throws InterruptedException {
-        assertEquals(4, settle(new ReadDepth(4, 64), 2, 1e9, TimeUnit.SECONDS.toNanos(1)));
+        ReadDepth depth = new ReadDepth(4, 64, () -> nanos);
+        assertEquals(4, settle(depth, 2, 1e9, TimeUnit.SECONDS.toNanos(1), -1));
     }
 
     @Test

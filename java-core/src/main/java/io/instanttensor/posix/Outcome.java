@@ -1,4 +1,4 @@
-package io.instanttensor;
+package io.instanttensor.posix;
 
 import java.io.IOException;
 import java.io.InterruptedIOException;
@@ -7,13 +7,13 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 
 /// What came of a task on another thread, for whoever waits for it.
-final class Outcome {
+public final class Outcome {
     private Outcome() {}
 
     /// Waits for a task's result, or throws what it threw.
     ///
     /// @param doing what an interrupt interrupts
-    static <T> T of(Future<T> task, String doing) throws IOException {
+    public static <T> T of(Future<T> task, String doing) throws IOException {
         try {
             return task.get();
         } catch (ExecutionException e) {

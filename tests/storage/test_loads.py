@@ -1,0 +1,169 @@
+"""Loads from slow storage: how many reads are in flight, by how many descriptors, past the page cache or through it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from emulator import Counts, Emulator
+from instanttensor import safe_open
+from safetensors.numpy import load_file, save_file
+
+MIB = 1 << 20
+TENSORS, TENSOR_BYTES = 48, 2 * MIB
+FILE_BYTES = TENSORS * TENSOR_BYTES
+FILES = 4
+
+Mount = Callable[..., Emulator]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four files of 96 MiB, in memory: the emulator is not to wait for a disk."""
+    shared = Path("/dev/shm")
+    folder = tmp_path_factory.mktemp("model")
+    if os.access(shared, os.W_OK):
+        in_memory = shared / f"instanttensor-{os.getpid()}"
+        in_memory.mkdir()
+        folder.rmdir()
+        folder.symlink_to(in_memory)
+    generator = np.random.default_rng(7)
+    for file in range(FILES):
+        contents = generator.bytes(FILE_BYTES)
+        save_file(
+            {
+                f"{file}.{n}": np.frombuffer(contents[n * TENSOR_BYTES :][:TENSOR_BYTES], np.uint8)
+                for n in range(TENSORS)
+            },
+            folder / f"{file}.safetensors",
+        )
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_files_left(folder: Path) -> Any:
+    yield
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    if folder.is_symlink():
+        folder.resolve().rmdir()
+
+
+def load(path: Path, folder: Path, **options: Any) -> dict[str, Any]:
+    """Loads everything, compares it with what was written, and returns stats()."""
+    with safe_open(path, "np", **options) as f:
+        loaded = dict(f.tensors())
+        stats: dict[str, Any] = f.stats()
+    files = sorted(folder.glob("*.safetensors")) if path.is_dir() else [folder / path.name]
+    wanted = {name: array for file in files for name, array in load_file(file).items()}
+    assert loaded.keys() == wanted.keys()
+    assert all(np.array_equal(array, wanted[name]) for name, array in loaded.items())
+    return stats
+
+
+def counted(mounted: Emulator, folder: Path, **options: Any) -> tuple[dict[str, Any], Counts]:
+    mounted.reset()
+    stats = load(mounted.path, folder, **options)
+    return stats, mounted.counts()
+
+
+def test_more_reads_are_in_flight_where_each_takes_long(mount: Mount, folder: Path) -> None:
+    stats, counts = counted(mount(folder, latency_ms=60), folder)
+    assert stats["reads_in_flight"] >= 32
+    assert counts.in_flight_most > 32
+
+
+def test_no_more_are_in_flight_where_all_share_a_narrow_wire(mount: Mount, folder: Path) -> None:
+    stats, _ = counted(mount(folder, bandwidth=200e6), folder)
+    assert stats["reads_in_flight"] == 8
+
+
+def test_a_number_set_by_hand_is_kept(mount: Mount, folder: Path) -> None:
+    stats, counts = counted(mount(folder, latency_ms=60), folder, concurrency=4, chunk_size=MIB)
+    assert stats["reads_in_flight"] == 4
+    assert counts.in_flight_most <= 4 + 2, "headers are read ahead"
+
+
+def test_the_room_for_tensors_does_not_set_the_depth(mount: Mount, folder: Path) -> None:
+    stats, _ = counted(mount(folder, latency_ms=60), folder, buffer_size=64 * MIB)
+    assert stats["reads_in_flight"] >= 16
+
+
+def test_each_reader_has_a_descriptor_of_its_own(mount: Mount, folder: Path) -> None:
+    """Of 100 MB/s each, one alone would take 4 s."""
+    mounted = mount(folder, descriptor_bandwidth=100e6)
+    start = time.perf_counter()
+    _, counts = counted(mounted, folder)
+    assert counts.opens >= 8
+    assert time.perf_counter() - start < 3
+
+
+def test_half_a_file_in_the_page_cache_is_read_from_there_and_the_rest_past_it(mount: Mount, folder: Path) -> None:
+    mounted = mount(folder)
+    name = "0.safetensors"
+    with open(mounted.path / name, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for _ in range(FILE_BYTES // 2 // MIB):
+            file.read(MIB)
+    mounted.reset()
+    stats = load(mounted.path / name, folder)
+    counts = mounted.counts()
+    assert stats["files"][0]["mode"] == "mixed"
+    assert FILE_BYTES * 0.45 < counts.bytes < FILE_BYTES * 0.6
+    assert counts.direct_requests > 0.8 * counts.requests
+
+
+def test_a_cached_file_is_read_through_the_page_cache(mount: Mount, folder: Path) -> None:
+    mounted = mount(folder)
+    (mounted.path / "1.safetensors").read_bytes()
+    mounted.reset()
+    stats = load(mounted.path / "1.safetensors", folder)
+    assert stats["files"][0]["mode"] == "buffered"
+    assert mounted.counts().bytes < MIB
+
+
+def test_a_cold_file_is_read_past_the_page_cache_which_stays_as_it_was(mount: Mount, folder: Path) -> None:
+    mounted = mount(folder)
+    for _ in range(2):
+        stats, counts = counted(mounted, folder)
+        assert {file["mode"] for file in stats["files"]} == {"direct"}
+        assert counts.bytes > 0.99 * FILES * FILE_BYTES
+
+
+def test_where_direct_reads_are_refused_it_reads_through_the_page_cache_and_says_why(
+    mount: Mount, folder: Path
+) -> None:
+    stats, counts = counted(mount(folder, refuse_direct=1, latency_ms=5), folder)
+    for file in stats["files"]:
+        assert file["mode"] == "buffered"
+        assert file["reason"].startswith("direct I/O refused: ")
+        assert "Invalid argument" in file["reason"]
+    assert counts.direct_requests <= FILES, "it was tried"
+
+
+def test_files_are_opened_at_once_where_each_takes_long(mount: Mount, tmp_path: Path) -> None:
+    for n in range(48):
+        save_file({str(n): np.arange(4)}, tmp_path / f"{n:02}.safetensors")
+    mounted = mount(tmp_path, metadata_ms=20, latency_ms=20)
+    start = time.perf_counter()
+    with safe_open(mounted.path, "np") as f:
+        assert len(f.keys()) == 48
+    # One after the other it would be three times 20 ms for each.
+    assert time.perf_counter() - start < 48 * 0.04
+
+
+def test_of_files_that_cannot_be_opened_the_first_is_named(mount: Mount, tmp_path: Path) -> None:
+    for n in range(12):
+        save_file({str(n): np.arange(4)}, tmp_path / f"{n:02}.safetensors")
+    mounted = mount(tmp_path, metadata_ms=20)
+    paths = [mounted.path / f"{n:02}.safetensors" for n in range(12)]
+    paths[5] = paths[5].with_name("no such file")
+    paths[8] = paths[8].with_name("nor this")
+    with pytest.raises(FileNotFoundError) as caught:
+        safe_open(paths, "np")
+    assert caught.value.filename == str(paths[5])
