@@ -106,7 +106,7 @@ class Results:
 
     def settled(self, case, loader):
         """Requests in flight at a storage at most, once the load had settled; None where no load took so long."""
-        found = [answer["storage"]["settled_most"] for answer in self.answers(case, loader) if "storage" in answer]
+        found = [answer["storage"]["settled_most"] for answer in self.answers(case, loader) if answer.get("storage")]
         return max((most for most in found if most is not None), default=None)
 
     def growth(self, case, loader):

@@ -10,6 +10,7 @@ README.md beside it says what the options are.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import functools
@@ -83,7 +84,7 @@ class Counts:
 def _compile(folder: Path) -> Path:
     compiler = shlex.split(os.environ.get("CC") or "cc")
     program = folder / "slow_fs"
-    command = [*compiler, *FLAGS, "-o", str(program), *map(str, SOURCES), "-lm"]
+    command = [*compiler, *FLAGS, "-o", str(program), *map(str, SOURCES)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as e:
@@ -95,7 +96,9 @@ def _compile(folder: Path) -> Path:
 
 @functools.cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="slow-fs-")
+    folder = tempfile.TemporaryDirectory(prefix="slow-fs-")
+    atexit.register(folder.cleanup)
+    return folder
 
 
 @functools.cache
