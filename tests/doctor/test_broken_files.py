@@ -43,7 +43,7 @@ def test_a_backend_that_cannot_serve_ends_a_load(path: Path) -> None:
     told = failure(ends(1, "--device", "cpu", path, INSTANTTENSOR_BACKEND="CUFILE"))
     assert told == (
         f"{path}: none of the backends asked for can read it: "
-        "CUFILE: this engine stages through pinned memory and has no GPUDirect Storage."
+        "CUFILE: it reads to GPUs, and this load goes to the host."
     )
 
 

@@ -215,7 +215,7 @@ def test_buffered_is_io_uring_where_there_is_one_else_a_mapping(path: Path) -> N
     assert file["passed_over"].startswith("" if io_uring() else "URING_BUFFERED: ")
 
 
-NO_CUFILE = "CUFILE: this engine stages through pinned memory and has no GPUDirect Storage"
+NO_CUFILE = "CUFILE: it reads to GPUs, and this load goes to the host"
 
 
 def test_a_backend_that_cannot_serve_is_passed_over_and_stats_says_why(path: Path) -> None:

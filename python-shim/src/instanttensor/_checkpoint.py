@@ -87,7 +87,8 @@ class Checkpoint(JavaOwner):
         prepare : bool
             Whether the engine makes a load ready meanwhile.
         """
-        expected = self.load_options() if prepare else None
+        # For the host nothing is made ready, and a backend that reads to GPUs cannot serve.
+        expected = self.load_options() if prepare or self.framework.ordinal < 0 else None
         java = _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected, owner=self)
         self.files = list(java.files())
         self.total_bytes = self.catalogue.total_bytes if self.matches else java.totalBytes()
