@@ -5,7 +5,8 @@ PYTHON ?= python3
 MVN ?= mvn
 # A folder of safetensors files for make demo and make bench-groups.
 CHECKPOINT ?=
-# Options of tests/bench/run.py for make bench, of groups.py for make bench-groups, and where their results go.
+# Options of tests/bench/run.py for make bench, of groups.py for make bench-groups, of slow_storage.py for make
+# bench-storage, and where their results go.
 BENCH ?=
 BENCH_OUT ?= .build/bench
 
@@ -53,7 +54,7 @@ export PYTHON MVN CC
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help doctor demo test lint test-java test-python test-engines bench bench-groups wheel install clean
+.PHONY: help doctor demo test lint test-java test-python test-engines bench bench-groups bench-storage wheel install clean
 
 help:
 	@echo 'make demo                 build all, load a real checkpoint, embed three sentences with it'
@@ -64,6 +65,7 @@ help:
 	@echo 'make bench                build all, measure it beside other loaders, with or without a GPU: JSON, a table, plots'
 	@echo 'make bench BENCH="--rows small,tiny --check --disk DIR"   a part of it; BENCH=--help says what else there is'
 	@echo 'make bench-groups CHECKPOINT=dir BENCH="--ranks 2 --tp 2"   the same for ranks that load a folder together'
+	@echo 'make bench-storage BENCH="--disk DIR"   loaders on slow storages, which it emulates: as root, to the host'
 	@echo 'make wheel                fill dist/ with wheels to install without network, for the Python that runs make'
 	@echo 'make wheel PYTHON=...     the same for another Python'
 	@echo 'make install              rebuild what changed and install it in .venv'
@@ -215,6 +217,9 @@ bench: $(BENCH_READY)
 
 bench-groups: $(BENCH_READY)
 	.venv/bin/python tests/bench/groups.py "$(CHECKPOINT)" --cpp-path $(CPP) --out $(BENCH_OUT)/groups $(BENCH)
+
+bench-storage: $(BENCH_READY)
+	BENCH_DEVICE=cpu .venv/bin/python tests/bench/slow_storage.py --out $(BENCH_OUT)/storage $(BENCH)
 
 clean:
 	rm -rf .build .venv dist java-core/target python-shim/build python-shim/src/*.egg-info

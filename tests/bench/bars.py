@@ -1,10 +1,12 @@
 """Bars, as sentences that can be judged.
 
     LOADER FIGURE >= NUMBER L             the rate, over that of pinned memory
-    LOADER FIGURE >= NUMBER GB/s
+    LOADER FIGURE >= NUMBER GB/s          or MB/s
     LOADER FIGURE >= NUMBER of OTHER      the rate, over that of another loader of the row; of OTHER,OTHER: their best
     LOADER FIGURE >= NUMBER of case CASE  the rate, over its own in another case
     LOADER FIGURE <= NUMBER ms
+    LOADER FIGURE <= NUMBER times case CASE   the time, over its own in another case
+    LOADER settled <= NUMBER requests     in flight at a storage at once, behind the first second and 5 % of the bytes
     LOADER FIGURE ahead of OTHER,OTHER    of each of them, by 10 % wherever that stays below 0.94 L
     LOADER FIGURE linear                  a row of growth: each point as near to a straight line as LINEAR says
     LOADER MEMORY <= NUMBER MiB
@@ -29,9 +31,10 @@ SLAB_FLOOR_MIB = 1024
 MEMORY_BARS = ("ours pinned <= 128 MiB", "ours slabs <= 3 largest", "ours resident <= 150 MiB")
 
 _FORM = re.compile(
-    r"(?P<loader>[\w-]+) (?P<figure>first|later|open|boot|device|slabs|pinned|resident) "
+    r"(?P<loader>[\w-]+) (?P<figure>first|later|open|boot|device|slabs|pinned|resident|settled) "
     r"(?:(?P<comparison>>=|<=) (?P<number>[\d.]+) "
-    r"(?P<unit>L|GB/s|ms|MiB|largest|of case (?P<case>[\w-]+)|of (?P<other>[\w,-]+))"
+    r"(?P<unit>L|GB/s|MB/s|ms|MiB|requests|largest|times case (?P<timed>[\w-]+)|"
+    r"of case (?P<case>[\w-]+)|of (?P<other>[\w,-]+))"
     r"|ahead of (?P<rivals>[\w,-]+)|(?P<linear>linear))"
 )
 
@@ -78,7 +81,7 @@ def judge(results, case, sentence):
     answers = results.answers(case.name, parts["loader"])
     if len(results.machines()) > 1:
         return Verdict(sentence, found, "not judged: different machines")
-    if answers[0]["device"] != "cuda":
+    if answers[0]["device"] not in case.judged_on:
         return Verdict(sentence, found, "not judged: no GPU")
     if any(answer["size"] != "full" for answer in answers):
         return Verdict(sentence, found, "not judged: small size")
@@ -99,9 +102,17 @@ def _compare(results, case, parts):
             largest = max(answer["largest_bytes"] for answer in results.answers(name, loader)) / 2**20
             number = max(number * largest, SLAB_FLOOR_MIB)
         form = "{:,.0f} MiB"
+    elif unit == "requests":
+        value, form = results.settled(name, loader), "{:,.0f} requests"
     elif unit == "ms":
         seconds = results.seconds(name, loader, figure)
         value, form = seconds and seconds * 1e3, "{:.1f} ms"
+    elif "timed" in parts:
+        seconds, other = results.seconds(name, loader, figure), results.seconds(parts["timed"], loader, figure)
+        value, form = seconds / other if seconds and other else None, "{:.2f} times"
+    elif unit == "MB/s":
+        rate = results.gigabytes_per_second(name, loader, figure)
+        value, form = rate and rate * 1e3, "{:.0f} MB/s"
     elif unit == "L":
         value, form = results.ratio(name, loader, figure), "{:.2f} L"
     else:

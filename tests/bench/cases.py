@@ -56,20 +56,22 @@ class Case:
         What is loaded, and what instead where the full one does not fit or nothing but a CPU is there. More than
         one: a row of growth, a figure for each.
     where : {"memory", "disk"}
-    cache : {"as is", "cached", "cold"}
+    cache : {"as is", "cached", "half", "cold"}
         What the page cache holds before every open.
     consume : {"drop", "keep", "parameter", "first"}
         What becomes of a tensor: dropped, all kept in a dict, copied into an existing tensor of its shape; or the
         load stops at the first one.
     shown : tuple of {"first", "later", "boot"}
         The figures that the table shows: of the first open of a process, of its later ones, of Java's start.
-    unit : {"GB/s", "ms"}
+    unit : {"GB/s", "MB/s", "ms"}
     loaders, bars : tuple of str
         See `loaders` and `bars`.
     grows : {"bytes", "tensors"}, optional
         What a row of growth grows in.
     cpus : int, optional
         How many the process may use.
+    judged_on : tuple of {"cuda", "cpu"}
+        Where its bars mean something.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Case:
     unit: str = "GB/s"
     grows: str | None = None
     cpus: int | None = None
+    judged_on: tuple = ("cuda",)
 
 
 MOE = (Checkpoint("moe", (16, 3.85)),)

@@ -3,13 +3,14 @@
     python tests/bench/checkpoints.py moe   DIR SHARDS GB_PER_SHARD
     python tests/bench/checkpoints.py small DIR TENSORS BYTES_EACH
     python tests/bench/checkpoints.py giant DIR TENSORS BYTES_EACH FILES
+    python tests/bench/checkpoints.py hollow DIR TENSORS BYTES_EACH FILES
     python tests/bench/checkpoints.py many  DIR FILES TENSORS
     python tests/bench/checkpoints.py tiny  DIR
 
 "moe" has the layout of Qwen3-30B-A3B: experts of 3 MiB, norms of 256 B and 4 KiB, one large embedding
 a shard. "small" is a single file of equal tensors, "giant" equal tensors spread over files. "many" has the names,
-types and shapes of DeepSeek-V3 and no contents: its files are holes behind their headers. "tiny" is a file of
-about 100 bytes.
+types and shapes of DeepSeek-V3 and no contents: its files are holes behind their headers. "hollow" is "giant" with
+no contents either: more than fits, where the storage is what is measured. "tiny" is a file of about 100 bytes.
 """
 
 import json
@@ -26,6 +27,8 @@ STRETCH_BYTES = 8 << 20
 # What one task of a process writes.
 PIECE_BYTES = 256 << 20
 LAYER_EXPERTS = 24
+# Holes behind their headers.
+HOLLOW = ("many", "hollow")
 ITEM_BYTES = {"BF16": 2, "F8_E4M3": 1, "F32": 4}
 MIB = 1 << 20
 
@@ -93,7 +96,7 @@ def entries_of(kind, numbers):
     if kind == "small":
         count, size = map(int, numbers)
         return [[(f"t{i}", "BF16", (size // 2,)) for i in range(count)]]
-    if kind == "giant":
+    if kind in ("giant", "hollow"):
         count, size, files = map(int, numbers)
         return list(split(((f"giant.{i}.weight", "BF16", (size // 2048, 1024)) for i in range(count)), count, files))
     if kind == "many":
@@ -101,7 +104,7 @@ def entries_of(kind, numbers):
         return list(split(deepseek_entries(), count, files))
     if kind == "tiny":
         return [[("t", "BF16", (8,))]]
-    raise ValueError(f"{kind!r} is no kind of checkpoint: moe, small, giant, many or tiny")
+    raise ValueError(f"{kind!r} is no kind of checkpoint: moe, small, giant, hollow, many or tiny")
 
 
 def needed_bytes(kind, numbers):
@@ -111,7 +114,7 @@ def needed_bytes(kind, numbers):
         return int(numbers[0] * (numbers[1] * 1e9 + 80 * MIB))
     if kind in ("small", "giant"):
         return int(numbers[0] * (numbers[1] + 100)) + MIB
-    return {"many": 64 * MIB, "tiny": 4096}[kind]
+    return {"many": 64 * MIB, "hollow": MIB, "tiny": 4096}[kind]
 
 
 def write_header(path, entries):
@@ -172,7 +175,7 @@ def write(kind, folder, *numbers):
         path = folder / f"model-{number + 1:05d}-of-{len(files):05d}.safetensors"
         data_start, size = write_header(path, entries)
         total += size
-        starts = [] if kind == "many" else range(0, size, PIECE_BYTES)
+        starts = [] if kind in HOLLOW else range(0, size, PIECE_BYTES)
         pieces += [(path, data_start, at, min(at + PIECE_BYTES, size), number) for at in starts]
     workers = min(8, len(pieces), len(os.sched_getaffinity(0)))
     if workers > 1 and total > PIECE_BYTES:

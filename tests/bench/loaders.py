@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 DIRECT_THREADS = 16
 DIRECT_BYTES = 4 << 20
+# Threads that read, and MiB of a read, set by hand.
+BY_HAND = ((4, 1), (8, 1), (16, 1), (32, 1), (64, 1), (16, 4), (64, 4))
+SMALL_BUFFER_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Pairs:
         return iter(self._pairs)
 
 
-def instanttensor(copy):
-    """Ours or the C++ one: whichever is first on the path."""
+def instanttensor(copy, **fixed):
+    """Ours or the C++ one: whichever is first on the path; with options of `safe_open` that it always has."""
 
     @contextmanager
     def opened(files, device, **options):
@@ -59,7 +62,7 @@ def instanttensor(copy):
         from instanttensor import safe_open
 
         where = torch.cuda.current_device() if device == "cuda" else device
-        with safe_open(list(files), framework="pt", device=where, copy=copy, **options) as f:
+        with safe_open(list(files), framework="pt", device=where, copy=copy, **fixed, **options) as f:
             yield Pairs(f.tensors(), getattr(f, "stats", dict))
 
     return opened
@@ -153,6 +156,18 @@ LOADERS = {
     "runai": Loader("Run:ai Model Streamer", "runai_model_streamer", "runai-model-streamer", runai),
     "safetensors": Loader("safetensors", "safetensors", "safetensors", safetensors),
     "plain-direct": Loader("plain O_DIRECT read, no tensors", "mmap", "", plain_direct),
+}  # fmt: skip
+
+LOADERS |= {
+    "ours-128MiB": Loader("InstantTensor for Java, buffer_size of 128 MiB", "instanttensor._bridge", "instanttensor",
+                          instanttensor(False, buffer_size=SMALL_BUFFER_BYTES)),
+    **{
+        f"ours-{readers}x{mib}": Loader(
+            f"InstantTensor for Java, {readers} readers, reads of {mib} MiB", "instanttensor._bridge",
+            "instanttensor", instanttensor(False, concurrency=readers, chunk_size=mib << 20),
+        )
+        for readers, mib in BY_HAND
+    },
 }  # fmt: skip
 
 # These yield no tensors: nothing to count or to compare.

@@ -53,15 +53,16 @@ def cell(found, case, loader, which):
         return NONE
     if case.unit == "ms":
         return f"{seconds * 1e3:.1f} ms"
-    return f"{found.gigabytes_per_second(case.name, loader, which):.1f}"
+    rate = found.gigabytes_per_second(case.name, loader, which)
+    return f"{rate * 1e3:,.0f} MB/s" if case.unit == "MB/s" else f"{rate:.1f}"
 
 
 def judged(found, case, which):
-    """Bars of a line of the table, and their verdicts: those of "open" stand with the later opens."""
+    """Bars of a line of the table, and their verdicts: those of "open" and "settled" stand with the last line."""
     verdicts = []
     for bar in case.bars:
         figure = bars.parse(bar)["figure"]
-        if figure == which or (figure == "open" and which == case.shown[-1]):
+        if figure == which or (figure in ("open", "settled") and which == case.shown[-1]):
             verdicts.append(bars.judge(found, case, bar))
     return verdicts
 

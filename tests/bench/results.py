@@ -104,6 +104,11 @@ class Results:
         found = [value for value in found if value is not None]
         return max(found) / MIB if found else None
 
+    def settled(self, case, loader):
+        """Requests in flight at a storage at most, once the load had settled; None where no load took so long."""
+        found = [answer["storage"]["settled_most"] for answer in self.answers(case, loader) if "storage" in answer]
+        return max((most for most in found if most is not None), default=None)
+
     def growth(self, case, loader):
         """(bytes, tensors, seconds) of every point of a row of growth."""
         points = sorted({answer["point"] for answer in self.answers(case, loader)})

@@ -89,7 +89,7 @@ class Storage:
             if done.returncode:
                 raise OSError(last_line(done.stderr, f"exit status {done.returncode}"))
             print(done.stdout.strip(), file=sys.stderr)
-            if checkpoint.kind != "many":
+            if checkpoint.kind not in checkpoints.HOLLOW:
                 # What was just written reads slower the first time.
                 page_cache.read_all(folder.glob("*.safetensors"))
             (folder / STAMP).write_text("")

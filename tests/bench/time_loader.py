@@ -124,7 +124,7 @@ def main(argv):
     add("--enough", type=float, default=float("inf"), help="no further open after so many seconds of loading")
     add("--files", type=int, help="only the first so many")
     add("--consume", default="drop", choices=("drop", "keep", "parameter", "first"))
-    add("--cache", default="as is", choices=("as is", "cached", "cold"), help="of the page cache before an open")
+    add("--cache", default="as is", choices=("as is", "cached", "half", "cold"), help="page cache before an open")
     add("--cpus", type=int, help="run on so many CPUs")
     add("--memory", action="store_true")
     add("--check", action="store_true")

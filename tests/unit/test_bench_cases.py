@@ -47,6 +47,7 @@ def test_what_is_no_bar_is_refused() -> None:
         ("tiny", (), 1, 1, 16),
         ("small", (10, 4096), 1, 10, 40_960),
         ("giant", (5, 1 << 20, 2), 2, 5, 5 << 20),
+        ("hollow", (5, 1 << 20, 2), 2, 5, 5 << 20),
         ("moe", (1, 0.08), 1, 27, 77_791_232 + 4096 + 256 + 24 * (3 << 20)),
         ("many", (3, 3000), 3, 3000, None),
     ],
@@ -91,7 +92,7 @@ def test_contents_are_random_and_always_the_same(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_is_named() -> None:
-    with pytest.raises(ValueError, match="^'huge' is no kind of checkpoint: moe, small, giant, many or tiny$"):
+    with pytest.raises(ValueError, match="^'huge' is no kind of checkpoint: moe, small, giant, hollow, many or tiny$"):
         checkpoints.entries_of("huge", ())
 
 

@@ -34,6 +34,7 @@ def test_before_any_load_all_is_zero(path: Path) -> None:
         "buffer_bytes": 0,
         "peak_buffer_bytes": 0,
         "pinned_bytes": 0,
+        "reads_in_flight": 0,
     }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Hexadecimal digits of a digest: enough for what nobody forges.
 _DIGITS = 16
+_UNSIGNED = (1 << 64) - 1
 # Bytes of a filter. Escaped they may be twice as many, beside 230 others; a message has room for 1,024.
 _SHOWN_BYTES = 360
 
@@ -69,15 +70,17 @@ def host() -> str:
 
 
 def _described(checkpoint: Checkpoint, cap_bytes: int) -> dict[str, Any]:
-    catalogue, sizes = checkpoint.catalogue, list(checkpoint.alive().fileBytes())
-    selected = array("q", catalogue.selected)
+    java = checkpoint.alive()
+    tensors = java.tensors()
+    # Names are not needed to compare, and without a filter not to start loading either.
+    selected = None if checkpoint.matches is None else checkpoint.catalogue.selected
     return {
         "files": len(checkpoint.files),
-        "bytes": sum(sizes[::2]),
-        "tensors": len(catalogue.names),
-        "contents": _digest(f"{sizes} {catalogue.digest}".encode()),
-        "selected": len(selected),
-        "selection": _digest(selected.tobytes()),
+        "bytes": java.fileBytes(),
+        "tensors": tensors,
+        "contents": f"{java.fingerprint() & _UNSIGNED:016x}",
+        "selected": tensors if selected is None else len(selected),
+        "selection": "" if selected is None or len(selected) == tensors else _digest(array("q", selected).tobytes()),
         "filter": checkpoint.filter_text.encode()[:_SHOWN_BYTES].decode(errors="ignore"),
         "read_once_per": checkpoint.read_once_per,
         "cap": cap_bytes,

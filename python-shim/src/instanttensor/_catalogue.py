@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -68,14 +67,11 @@ class Catalogue:
         The kind of each tensor, as an index into `kinds`.
     selected : sequence of int
         Indexes of the tensors that the filter selects.
-    digest : str
-        Of all names, types and shapes in their order; made for ranks that compare.
     """
 
-    def __init__(self, java: JavaCheckpoint, matches: Callable[[str], bool] | None, *, compared: bool = False) -> None:
+    def __init__(self, java: JavaCheckpoint, matches: Callable[[str], bool] | None) -> None:
         block = ctypes.string_at(java.catalogueAddress(), java.catalogueBytes())
         java.forgetCatalogue()
-        self.digest = hashlib.sha256(block).hexdigest() if compared else ""
         self._decode(block)
         self.duplicates = frozenset(java.duplicates())
         everything = range(len(self.names))

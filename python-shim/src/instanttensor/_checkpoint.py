@@ -87,8 +87,11 @@ class Checkpoint(JavaOwner):
         prepare : bool
             Whether the engine makes a load ready meanwhile.
         """
+        # Which ranks are on this machine is not known yet; that there are more of them is likely.
+        processes = 1 if self.group is None else self.group.world
         # For the host nothing is made ready, and a backend that reads to GPUs cannot serve.
-        expected = self.load_options() if prepare or self.framework.ordinal < 0 else None
+        known = prepare or self.framework.ordinal < 0
+        expected = self.load_options(processes=processes) if known else None
         java = _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected, owner=self)
         self.files = list(java.files())
         self.total_bytes = self.catalogue.total_bytes if self.matches else java.totalBytes()
@@ -115,7 +118,7 @@ class Checkpoint(JavaOwner):
         with self._decoding:
             if self._decoded is None:
                 # Closing takes the lock too: it frees what is decoded here.
-                self._decoded = Catalogue(self.alive(), self.matches, compared=self.group is not None)
+                self._decoded = Catalogue(self.alive(), self.matches)
             return self._decoded
 
     def warn_of_duplicates(self) -> None:

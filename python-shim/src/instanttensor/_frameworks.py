@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import chain, islice, starmap
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MAX_ORDINAL = 127
 TORCH_NAMES = ("pt", "torch", "pytorch")
 NUMPY_NAMES = ("np", "numpy")
+# So many tensors are made at once: fewer than make Python look for garbage, which takes it 0.1 s beside torch.
+_AT_ONCE = 256
 # From so many tensors on, making views of all of them at once is less work than one by one.
 LONG_RUN = 4
 
@@ -145,9 +147,12 @@ class Torch:
                 whole = typed[element] = base.view(bits or element)
             start = offset // element.itemsize
             if len(names) >= LONG_RUN:
-                # One call into torch for all of them: a third of the time of one for each.
-                together = self._torch.as_strided(whole, (len(names), *shape), (step, *strides), start)
-                parts += starmap(self._torch.as_strided, one_by_one), together.unbind(0)
+                # One call into torch for many of them: a third of the time of one for each.
+                parts.append(starmap(self._torch.as_strided, one_by_one))
+                for first in range(0, len(names), _AT_ONCE):
+                    count = min(_AT_ONCE, len(names) - first)
+                    together = (whole, (count, *shape), (step, *strides), start + first * step)
+                    parts.append(_unbound(self._torch.as_strided, together))
                 one_by_one = []
                 continue
             for _ in names:
@@ -198,6 +203,11 @@ class Torch:
 
     def dtype(self, name: str) -> Any:
         return _dtypes.torch_dtype(name)
+
+
+def _unbound(as_strided: Callable[..., torch.Tensor], together: tuple[Any, ...]) -> Iterator[torch.Tensor]:
+    """Tensors that lie side by side, made when the first of them is asked for."""
+    yield from as_strided(*together).unbind(0)
 
 
 def _no_stream() -> int:

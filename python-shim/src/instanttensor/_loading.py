@@ -18,6 +18,7 @@ from ._frameworks import LONG_RUN
 
 if TYPE_CHECKING:
     from ._catalogue import Catalogue
+    from ._checkpoint import Checkpoint
     from ._frameworks import Framework
     from ._java import JavaCheckpoint, JavaLoad
 
@@ -94,10 +95,12 @@ def _words(address: int, count: int) -> list[int]:
     return memoryview(ctypes.string_at(address, 8 * count)).cast("q").tolist()
 
 
-def start(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> SlabLoad:
-    """Starts loading tensors, given by ascending indexes, into slabs."""
-    indexes, address, count = _as_taken(selected)
-    return _started(java.load, address, count, options)
+def start(checkpoint: Checkpoint, options: Any) -> SlabLoad:
+    """Starts loading the checkpoint's tensors into slabs; without a filter they need not be known for that."""
+    if checkpoint.matches is None:
+        return start_all(checkpoint.alive(), options)
+    indexes, address, count = _as_taken(checkpoint.catalogue.selected)
+    return _started(checkpoint.alive().load, address, count, options)
 
 
 def start_all(java: JavaCheckpoint, options: Any) -> SlabLoad:
@@ -122,9 +125,12 @@ def _started(function: Any, *arguments: Any) -> SlabLoad:
         raise
 
 
-def cap_bytes(java: JavaCheckpoint, selected: Sequence[int], options: Any) -> int:
-    """What such a load would hold at most in slabs that no tensor refers to."""
-    indexes, address, count = _as_taken(selected)
+def cap_bytes(checkpoint: Checkpoint) -> int:
+    """What a load would hold at most in slabs that no tensor refers to, going by the memory that is free now."""
+    java, options = checkpoint.alive(), checkpoint.load_options()
+    if checkpoint.matches is None:
+        return int(call(java.capBytesOfAll, options))
+    indexes, address, count = _as_taken(checkpoint.catalogue.selected)
     return int(call(java.capBytes, address, count, options))
 
 

@@ -48,25 +48,19 @@ def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterat
 
 
 def _agree(checkpoint: Checkpoint, group: Group) -> _agreement.Agreed:
-    return _agreement.agree(
-        group,
-        checkpoint,
-        lambda: _loading.cap_bytes(checkpoint.alive(), checkpoint.catalogue.selected, checkpoint.load_options()),
-    )
+    return _agreement.agree(group, checkpoint, lambda: _loading.cap_bytes(checkpoint))
 
 
 def _start(checkpoint: Checkpoint, agreed: _agreement.Agreed | None) -> _loading.SlabLoad:
-    java, group = checkpoint.alive(), checkpoint.group
+    group = checkpoint.group
     if group is None or agreed is None:
-        if checkpoint.matches is None:
-            return _loading.start_all(java, checkpoint.load_options())
-        return _loading.start(java, checkpoint.catalogue.selected, checkpoint.load_options())
+        return _loading.start(checkpoint, checkpoint.load_options())
     if checkpoint.read_once_per == "node":
         group.read_with(agreed.node)
     options = checkpoint.load_options(
         buffer_bytes=agreed.cap_bytes, rank=group.part, world=group.parts, processes=len(agreed.node)
     )
-    return _loading.start(java, checkpoint.catalogue.selected, options)
+    return _loading.start(checkpoint, options)
 
 
 def _slabs(checkpoint: Checkpoint, load: _loading.SlabLoad, reporter: _progress.Reporter, cap: int) -> _loading.Slabs:

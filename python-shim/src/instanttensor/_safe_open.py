@@ -201,9 +201,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
     def buffer_size(self) -> int:
         """Bytes of slabs that no tensor refers to, at most; without an argument or a variable, as it would
         be chosen now, from the largest tensor and the memory that is free."""
-        checkpoint = self._checkpoint
-        java = checkpoint.alive()
-        return _loading.cap_bytes(java, checkpoint.catalogue.selected, checkpoint.load_options())
+        return _loading.cap_bytes(self._checkpoint)
 
     @property
     def _catalogue(self) -> Catalogue:
@@ -386,7 +384,9 @@ class safe_open:  # noqa: N801  (the name is safetensors')
             ``read`` in reads, ``staging`` for a pinned buffer (the GPU's link is the limit), ``room`` for
             a free slab (the caller is the limit), ``copy`` in queueing copies, ``caller`` the caller's for slabs;
             ``slabs``, ``buffer_bytes`` (the cap), ``peak_buffer_bytes``, ``pinned_bytes``;
-            ``files``: for each its ``file``, ``mode`` ("direct" or "buffered"), ``backend`` asked for,
+            ``reads_in_flight``, at most, once their number had followed the throughput;
+            ``files``: for each its ``file``, ``mode`` ("direct", "buffered", or "mixed": what the page cache holds
+            is read from there, and the rest directly), ``backend`` asked for,
             ``reason``, and the candidates ``passed_over`` with theirs.
         """
         return self._checkpoint.stats()

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 # In the order of the engine's LoadStats.
 _FIELDS = (
     "bytes", "read_bytes", "slabs", "seconds", "read", "staging", "room", "copy", "caller",
-    "buffer_bytes", "peak_buffer_bytes", "pinned_bytes",
+    "buffer_bytes", "peak_buffer_bytes", "pinned_bytes", "reads_in_flight",
 )  # fmt: skip
 _WAITS = ("read", "staging", "room", "copy", "caller")
-_PEAKS = ("buffer_bytes", "peak_buffer_bytes", "pinned_bytes")
+_PEAKS = ("buffer_bytes", "peak_buffer_bytes", "pinned_bytes", "reads_in_flight")
 
 
 def of(load: JavaLoad) -> dict[str, float]:

@@ -88,9 +88,7 @@ public final class Checkpoint implements AutoCloseable {
         ResolvedPaths resolved = CheckpointPaths.resolve(paths);
         List<CheckpointFile> files = new ArrayList<>();
         try {
-            for (Path path : resolved.files()) {
-                files.add(CheckpointFile.open(path));
-            }
+            FileOpens.openAll(resolved.files(), files);
             long fileBytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
             Catalogue catalogue;
             // Before the preparation, which pins memory: no thread can start while the driver does.
@@ -158,9 +156,15 @@ public final class Checkpoint implements AutoCloseable {
     public Load load(int[] tensors, LoadOptions options) throws IOException {
         DeviceHome home = DeviceHome.of(options.device());
         SlabBudget budget = budget(tensors, options);
-        LoadPlan plan = plan(tensors, budget, options);
-        SlabPool pool = new SlabPool(home.device(), budget, plan.slabs().size() > 1);
+        SlabBudget own = options.share().world() == 1 ? budget : budget.ofGathered();
+        LoadPlan plan = plan(tensors, own, options);
+        SlabPool pool = new SlabPool(home.device(), own, plan.slabs().size() > 1);
         return start(plan, home, pool, options, budget);
+    }
+
+    /// What a load of all tensors may take for slabs of its own, going by the memory that is free now.
+    public SlabBudget budget(LoadOptions options) {
+        return budget(allTensors(), options);
     }
 
     /// What a load of these tensors may take for slabs of its own, going by the memory that is free now.
@@ -231,8 +235,7 @@ public final class Checkpoint implements AutoCloseable {
         Load load;
         try {
             requireFilesUnchanged(plan);
-            List<ChunkReader> files = readers();
-            load = new Load(plan, home, source, open, files, ReaderCount.of(options, files), budget);
+            load = new Load(plan, home, source, open, readers(), options, budget);
         } catch (IOException | RuntimeException | Error e) {
             open.release();
             throw e;

@@ -9,14 +9,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
-import java.util.concurrent.atomic.AtomicInteger;
 
 /// Headers that are being read, many at once: each is a round trip to storage, and a checkpoint can have hundreds.
 final class HeaderReads implements AutoCloseable {
-    private static final int MAX_THREADS = 16;
-
     private final List<CheckpointFile> files;
     /// None for a single header, which is read by whoever asks for it.
     private final Optional<ExecutorService> threads;
@@ -24,16 +20,7 @@ final class HeaderReads implements AutoCloseable {
 
     private HeaderReads(List<CheckpointFile> files) {
         this.files = files;
-        this.threads = files.size() == 1 ? Optional.empty() : Optional.of(threads(files.size()));
-    }
-
-    private static ExecutorService threads(int files) {
-        // A builder's own factory counts by a handle, which the JVM takes 5 ms to link.
-        AtomicInteger started = new AtomicInteger();
-        return Executors.newFixedThreadPool(
-                Math.min(files, MAX_THREADS),
-                task -> EngineThreads.builder()
-                        .name("instanttensor-header-" + started.getAndIncrement()).unstarted(task));
+        this.threads = files.size() == 1 ? Optional.empty() : Optional.of(EngineThreads.pool(files.size(), "instanttensor-header-"));
     }
 
     /// @param files stay the caller's, and open until this is closed

@@ -12,6 +12,7 @@ import io.instanttensor.slab.SlabQueue;
 import io.instanttensor.stage.ReadPipeline;
 import io.instanttensor.stage.SlabRoom;
 import io.instanttensor.stage.StageCounters;
+import io.instanttensor.stage.StagingPool;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -38,14 +39,16 @@ public final class Load implements AutoCloseable {
 
     Load(
             LoadPlan plan, DeviceHome home, MemorySource source, OpenFiles open, List<ChunkReader> files,
-            int readers, SlabBudget budget) {
+            LoadOptions options, SlabBudget budget) {
         this.plan = plan;
         this.home = home;
         this.source = source;
         this.budget = budget;
         this.queue = new SlabQueue(plan, home.device(), source, home.reclaimer());
         SlabRoom room = new ReleasingFiles(queue, open);
-        this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters, readers);
+        ReaderCount readers = ReaderCount.of(options, files);
+        this.pipeline = new ReadPipeline(plan, files, room, home.device(), home.staging(), counters,
+                readers.first(), readers.most(), StagingPool.limitBytes(options.processes()));
     }
 
     /// Starts the readers. From here on the files are released by the last of them.
@@ -116,7 +119,7 @@ public final class Load implements AutoCloseable {
         long end = endNanos == 0 ? System.nanoTime() : endNanos;
         long peakBytes = source instanceof SlabPool pool ? pool.peakOwnBytes() : 0;
         return LoadStats.of(plan, budget, counters, end - startNanos, callerWaitNanos, peakBytes,
-                home.staging().pinnedBytes());
+                home.staging().pinnedBytes(), pipeline.readsInFlight());
     }
 
     /// Whether nothing of this load can write to memory any more.

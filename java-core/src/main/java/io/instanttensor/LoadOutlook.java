@@ -11,7 +11,7 @@ import java.util.List;
 /// What a load would do if it were started now, going by the memory that is free and by how the files are
 /// read.
 ///
-/// @param readers threads that read at once
+/// @param readers threads that read at once, to begin with
 /// @param chunkBytes of one read, at most
 /// @param reads how many of them
 /// @param slabs how many of them, one after the other
@@ -23,7 +23,7 @@ public record LoadOutlook(
         int readers, long chunkBytes, int reads, int slabs, long slabBytes, long capBytes, long stagingBytes) {
     static LoadOutlook of(LoadPlan plan, SlabBudget budget, LoadOptions options, List<ChunkReader> files) {
         LoadPlan.Counts counts = plan.count(Integer.MAX_VALUE);
-        int readers = Math.min(ReaderCount.of(options, files), counts.chunks());
+        int readers = Math.min(ReaderCount.of(options, files).first(), counts.chunks());
         return new LoadOutlook(readers, options.chunkBytes(), counts.chunks(), plan.slabs().size(),
                 budget.slabBytes(), budget.capBytes(),
                 stagingBytes(counts, plan.bufferBytes(), options, files, readers));
@@ -38,6 +38,6 @@ public record LoadOutlook(
         long bytes = files.stream().map(ChunkReader::file).mapToLong(CheckpointFile::bytes).sum();
         // For a GPU some are pinned at opening, before anybody knows what will be loaded.
         int buffers = host ? readers : Math.max(counts.batches(), BatchSize.buffers(options, bytes));
-        return StagingPool.bytes(buffers, bufferBytes);
+        return StagingPool.bytes(buffers, bufferBytes, StagingPool.limitBytes(options.processes()));
     }
 }

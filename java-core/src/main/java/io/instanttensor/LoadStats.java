@@ -16,19 +16,20 @@ import io.instanttensor.stage.StageCounters;
 /// @param capBytes what the load's own slabs might take; 0 where the caller brought the memory
 /// @param peakBytes what they took at most
 /// @param pinnedBytes of staging buffers on this device, for all loads
+/// @param readsInFlight how many reads might be in flight at its end
 public record LoadStats(
         long wantedBytes, long readBytes, int slabs, double seconds, double readSeconds, double stagingWaitSeconds,
         double slabWaitSeconds, double copySeconds, double callerWaitSeconds, long capBytes, long peakBytes,
-        long pinnedBytes) {
+        long pinnedBytes, int readsInFlight) {
     private static final double NANOS = 1e-9;
 
     static LoadStats of(
             LoadPlan plan, SlabBudget budget, StageCounters counters, long nanos, long callerWaitNanos,
-            long peakBytes, long pinnedBytes) {
+            long peakBytes, long pinnedBytes, int readsInFlight) {
         return new LoadStats(
                 plan.wantedBytes(), counters.readBytes.get(), plan.slabs().size(), nanos * NANOS,
                 counters.readNanos.get() * NANOS, counters.stagingWaitNanos.get() * NANOS,
                 counters.slabWaitNanos.get() * NANOS, counters.copyNanos.get() * NANOS, callerWaitNanos * NANOS,
-                budget == null ? 0 : budget.capBytes(), peakBytes, pinnedBytes);
+                budget == null ? 0 : budget.capBytes(), peakBytes, pinnedBytes, readsInFlight);
     }
 }

@@ -3,6 +3,7 @@ package io.instanttensor;
 import io.instanttensor.device.DeviceId;
 import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.posix.EngineThreads;
+import io.instanttensor.stage.StagingPool;
 import java.io.IOException;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
@@ -28,7 +29,8 @@ final class Preparation {
         device.run();
         try {
             device.get().staging().pin(
-                    BatchSize.buffers(load, fileBytes), PlanLimits.bufferBytes(BatchSize.of(load, fileBytes)));
+                    BatchSize.buffers(load, fileBytes), PlanLimits.bufferBytes(BatchSize.of(load, fileBytes)),
+                    StagingPool.limitBytes(load.processes()));
         } catch (RuntimeException | ExecutionException | InterruptedException e) {
             // The load will meet the same, and somebody who wants to know of it.
             System.getLogger(Preparation.class.getName()).log(System.Logger.Level.DEBUG, "not pinned", e);

@@ -1,25 +1,40 @@
 package io.instanttensor;
 
 import io.instanttensor.read.ChunkReader;
+import io.instanttensor.stage.StagingPool;
 import java.util.List;
 
 /// How many threads read.
-final class ReaderCount {
+///
+/// @param first to begin with
+/// @param most that they may become, where more read faster
+record ReaderCount(int first, int most) {
     /// On an H200's host with 16 processors 24 readers were slower than 16.
-    static final int MAX_READERS = 16;
-    /// Fewer leave a device or a network idle while one of them waits.
-    static final int MIN_READERS = 4;
+    private static final int MAX_BUSY_READERS = 16;
+    /// Fewer leave a device idle while one of them waits.
+    private static final int MIN_READERS = 4;
     /// The caller's thread and the one that takes slabs back want to run too: with 16 readers on 16
     /// processors loads were 3 % slower than with 14.
     private static final int OTHER_THREADS = 2;
+    /// Slow storage is busy with so many, of 2 MiB each; wherever more of them bring more, there are soon more.
+    private static final int WAITING_READERS = 8;
+    /// Each is a thread. What they read lies in staging buffers, so far more could not be in flight anyway.
+    private static final int MAX_WAITING_READERS = 64;
 
-    private ReaderCount() {}
-
-    static int of(LoadOptions options, List<ChunkReader> files) {
+    static ReaderCount of(LoadOptions options, List<ChunkReader> files) {
+        int fixed = Math.min(options.readers().orElse(Integer.MAX_VALUE), options.readsInFlight().orElse(Integer.MAX_VALUE));
+        if (options.readers().isPresent()) {
+            return new ReaderCount(fixed, fixed);
+        }
+        // Reads from memory are copies by the processor; others wait, and more of them wait at once.
+        boolean wait = files.stream().anyMatch(file -> !file.access().inMemory());
         int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / options.processes());
-        boolean direct = files.stream().anyMatch(file -> file.access().direct());
-        // Buffered reads are copies by the processor; direct ones wait, and more of them wait at once.
-        int usual = direct ? MAX_READERS : Math.clamp(processors - OTHER_THREADS, MIN_READERS, MAX_READERS);
-        return Math.min(options.readers().orElse(usual), options.readsInFlight().orElse(Integer.MAX_VALUE));
+        int usual = Math.clamp(processors - OTHER_THREADS, MIN_READERS, MAX_BUSY_READERS);
+        int first = Math.min(wait ? WAITING_READERS : usual, fixed);
+        if (!wait || options.readsInFlight().isPresent()) {
+            return new ReaderCount(first, first);
+        }
+        long room = StagingPool.limitBytes(options.processes()) / options.chunkBytes();
+        return new ReaderCount(first, Math.clamp(room, first, MAX_WAITING_READERS));
     }
 }

@@ -91,11 +91,11 @@ class LoadOutlookTest {
     }
 
     private static FileAccess buffered() {
-        return new FileAccess(FileAccess.Mode.BUFFERED, null, "for a test", List.of(), 1);
+        return new FileAccess(FileAccess.Mode.BUFFERED, null, "for a test", List.of(), 1, true);
     }
 
     private static FileAccess direct() {
-        return new FileAccess(FileAccess.Mode.DIRECT, null, "for a test", List.of(), 4096);
+        return new FileAccess(FileAccess.Mode.DIRECT, null, "for a test", List.of(), 4096, false);
     }
 
     private static LoadOptions options(DeviceId device, OptionalLong bufferBytes) {

@@ -15,7 +15,6 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.stream.LongStream;
 
 /// A checkpoint as Python sees it. Whatever has many elements crosses as the address of a block of
 /// 64-bit numbers; whatever an option leaves open crosses as 0.
@@ -76,11 +75,19 @@ public final class PythonCheckpoint {
                 .toArray(String[]::new);
     }
 
-    /// Of every file, in order: its bytes, and where its data begin.
-    public long[] fileBytes() {
-        return checkpoint.catalogue().headers().stream()
-                .flatMapToLong(header -> LongStream.of(header.fileBytes(), header.dataOffset()))
-                .toArray();
+    /// Of all files together.
+    public long fileBytes() {
+        return checkpoint.catalogue().headers().stream().mapToLong(SafetensorsHeader::fileBytes).sum();
+    }
+
+    /// How many tensors there are; a name that two files hold counts twice.
+    public int tensors() {
+        return checkpoint.catalogue().tensors().size();
+    }
+
+    /// See [Catalogue#fingerprint].
+    public long fingerprint() {
+        return checkpoint.catalogue().fingerprint();
     }
 
     /// `__metadata__` of a file as key, value, key, value …; null where it has none.
@@ -124,6 +131,11 @@ public final class PythonCheckpoint {
     /// What a load would hold at most in slabs of its own.
     public long capBytes(long tensorsAddress, int count, PythonOptions options) throws IOException {
         return checkpoint.budget(readInts(tensorsAddress, count), options.toLoadOptions()).capBytes();
+    }
+
+    /// The same of a load of all tensors.
+    public long capBytesOfAll(PythonOptions options) {
+        return checkpoint.budget(options.toLoadOptions()).capBytes();
     }
 
     /// The numbers of [LoadOutlook], in the order of its components.

@@ -127,7 +127,7 @@ public final class PythonLoad {
         return new double[] {
             stats.wantedBytes(), stats.readBytes(), stats.slabs(), stats.seconds(), stats.readSeconds(),
             stats.stagingWaitSeconds(), stats.slabWaitSeconds(), stats.copySeconds(), stats.callerWaitSeconds(),
-            stats.capBytes(), stats.peakBytes(), stats.pinnedBytes()
+            stats.capBytes(), stats.peakBytes(), stats.pinnedBytes(), stats.readsInFlight()
         };
     }
 

@@ -15,6 +15,9 @@ import java.util.stream.Collectors;
 /// @param tensors what the checkpoint holds; a name may stand more than once
 /// @param duplicates names that several files hold, and those files
 public record Catalogue(List<SafetensorsHeader> headers, List<Located> tensors, Map<String, List<Path>> duplicates) {
+    /// Of 2^64: an odd number with bits all over, so that a product spreads every bit of its other factor.
+    private static final long GOLDEN_RATIO = 0x9E37_79B9_7F4A_7C15L;
+
     /// A tensor and the file it lies in.
     ///
     /// @param file index into [Catalogue#headers]
@@ -44,6 +47,29 @@ public record Catalogue(List<SafetensorsHeader> headers, List<Located> tensors, 
             throw misplaced(tensors, owners);
         }
         return new Catalogue(List.copyOf(headers), tensors, duplicates(headers, tensors));
+    }
+
+    /// A number that two catalogues have in common where they hold the same tensors in the same order at the same
+    /// offsets, with the same metadata; others have it by accident only. For ranks that load together.
+    public long fingerprint() {
+        long found = tensors.size();
+        for (SafetensorsHeader header : headers) {
+            found = mixed(mixed(mixed(found, header.fileBytes()), header.dataOffset()),
+                    header.metadata() == null ? -1 : header.metadata().hashCode());
+        }
+        for (Located located : tensors) {
+            TensorEntry entry = located.entry();
+            found = mixed(mixed(found, located.file()), entry.name().hashCode());
+            found = mixed(mixed(found, entry.dtype().ordinal()), entry.shape().hashCode());
+            found = mixed(mixed(found, entry.fileOffset()), entry.bytes());
+        }
+        return found;
+    }
+
+    /// Of another order the outcome is another.
+    private static long mixed(long found, long next) {
+        long product = (found ^ next) * GOLDEN_RATIO;
+        return product ^ product >>> Integer.SIZE;
     }
 
     private static MisplacedTensorException misplaced(List<Located> tensors, Map<String, Path> owners) {

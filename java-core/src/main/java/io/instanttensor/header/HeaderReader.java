@@ -22,7 +22,7 @@ public final class HeaderReader {
     /// The format's own limit.
     static final long MAX_HEADER_BYTES = 100_000_000;
 
-    private static final long LENGTH_BYTES = 8;
+    private static final int LENGTH_BYTES = 8;
     private static final String GIT_LFS_START = "version ";
     private static final ValueLayout.OfLong LENGTH =
             ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
@@ -34,8 +34,9 @@ public final class HeaderReader {
     /// @throws FileException where it cannot be read
     public static SafetensorsHeader read(CheckpointFile file) throws IOException {
         try (Arena arena = Arena.ofConfined()) {
-            long headerBytes = readLength(file, arena);
-            ParsedHeader usual = parseUsual(file, headerBytes, arena);
+            HeaderPieces pieces = new HeaderPieces(file, arena);
+            long headerBytes = readLength(file, pieces);
+            ParsedHeader usual = parseUsual(pieces, headerBytes);
             ParsedHeader parsed = usual != null ? usual : parse(file, headerBytes, arena);
             return checked(file.path(), file.bytes(), headerBytes, parsed);
         }
@@ -63,14 +64,14 @@ public final class HeaderReader {
         return checked(file, LENGTH_BYTES + text.length + dataBytes, text.length, parsed);
     }
 
-    private static long readLength(CheckpointFile file, Arena arena) throws IOException {
+    private static long readLength(CheckpointFile file, HeaderPieces pieces) throws IOException {
         if (file.bytes() < LENGTH_BYTES) {
             throw fault(HEADER_TOO_SMALL, file, "expected at least the 8 bytes of the header's length, found a file of "
                     + file.bytes());
         }
-        MemorySegment bytes = arena.allocate(LENGTH_BYTES);
-        file.readFully(bytes, 0);
-        long length = bytes.get(LENGTH, 0);
+        byte[] bytes = new byte[LENGTH_BYTES];
+        pieces.take(0, LENGTH_BYTES, bytes, 0, LENGTH_BYTES);
+        long length = MemorySegment.ofArray(bytes).get(LENGTH, 0);
         if (Long.compareUnsigned(length, MAX_HEADER_BYTES) > 0) {
             throw fault(HEADER_TOO_LARGE, file, "expected a header of at most " + Words.grouped(MAX_HEADER_BYTES)
                     + " bytes, found a length of " + Words.grouped(length) + " at offset 0" + textInstead(bytes));
@@ -83,20 +84,18 @@ public final class HeaderReader {
     }
 
     /// What the file is where its first bytes are text; empty where they are not.
-    private static String textInstead(MemorySegment start) {
-        String text = new String(start.toArray(ValueLayout.JAVA_BYTE), StandardCharsets.ISO_8859_1);
+    private static String textInstead(byte[] start) {
+        String text = new String(start, StandardCharsets.ISO_8859_1);
         if (text.equals(GIT_LFS_START)) {
             return ": it begins like a Git LFS pointer, which stands for the file until git lfs pull fetches it";
         }
         return text.chars().allMatch(c -> c >= ' ' && c < 0x7f || c == '\n') ? ": it begins with text" : "";
     }
 
-    private static ParsedHeader parseUsual(CheckpointFile file, long headerBytes, Arena arena) throws FileException {
-        MemorySegment piece = arena.allocate(Math.min(UsualHeader.WINDOW_BYTES, headerBytes));
-        return UsualHeader.parse((index, target, offset, count) -> {
-            file.readFully(piece.asSlice(0, count), LENGTH_BYTES + index);
-            MemorySegment.copy(piece, ValueLayout.JAVA_BYTE, 0, target, offset, count);
-        }, headerBytes);
+    private static ParsedHeader parseUsual(HeaderPieces pieces, long headerBytes) throws FileException {
+        long end = LENGTH_BYTES + headerBytes;
+        return UsualHeader.parse((index, target, offset, count) ->
+                pieces.take(LENGTH_BYTES + index, end, target, offset, count), headerBytes);
     }
 
     private static ParsedHeader parse(CheckpointFile file, long headerBytes, Arena arena) throws IOException {

@@ -51,6 +51,16 @@ public final class Posix {
         }
     }
 
+    /// Opens once more what a descriptor of ours is open on, wherever its path leads by now.
+    ///
+    /// @param direct whether reads bypass the page cache, as after [#setDirect]
+    public static int reopen(int fd, boolean direct) throws ErrnoException {
+        try (Arena arena = Arena.ofConfined()) {
+            return Math.toIntExact(Syscalls.call("open", Syscalls.OPENAT, AT_FDCWD,
+                    arena.allocateFrom("/proc/self/fd/".concat(Integer.toString(fd))).address(), O_CLOEXEC | (direct ? O_DIRECT : 0), 0, 0, 0));
+        }
+    }
+
     /// A file that exists in memory only, until its descriptor is closed.
     public static int memoryFile(String name) throws ErrnoException {
         try (Arena arena = Arena.ofConfined()) {
@@ -207,15 +217,22 @@ public final class Posix {
         return MemorySegment.ofAddress(address).reinterpret(bytes);
     }
 
-    /// Whether the page cache holds the page at `offset` of a mapped file (mincore(2)). Says yes to those who neither
+    /// Whether the page cache holds every page of a range of a mapped file (mincore(2)). Says yes to those who neither
     /// own the file nor may write to it.
-    public static boolean resident(MemorySegment mapped, long offset) throws ErrnoException {
+    public static boolean resident(MemorySegment mapped, long offset, long bytes) throws ErrnoException {
+        long start = offset & -PAGE_BYTES;
+        long pages = Math.ceilDiv(offset + bytes - start, PAGE_BYTES);
         try (Arena arena = Arena.ofConfined()) {
-            MemorySegment page = arena.allocate(1);
+            MemorySegment found = arena.allocate(pages);
             // int mincore(void *addr, size_t length, unsigned char *vec)
-            Syscalls.call("mincore", Syscalls.MINCORE, (mapped.address() + offset) & -PAGE_BYTES,
-                    MemorySegment.ofAddress(1), page.address(), 0, 0, 0);
-            return (page.get(JAVA_BYTE, 0) & 1) != 0;
+            Syscalls.call("mincore", Syscalls.MINCORE, mapped.address() + start,
+                    MemorySegment.ofAddress(pages * PAGE_BYTES), found.address(), 0, 0, 0);
+            for (long page = 0; page < pages; page++) {
+                if ((found.get(JAVA_BYTE, page) & 1) == 0) {
+                    return false;
+                }
+            }
+            return true;
         }
     }
 

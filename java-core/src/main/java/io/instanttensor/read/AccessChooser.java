@@ -13,6 +13,10 @@ import java.util.List;
 public final class AccessChooser {
     /// A file of which less than this lies in the page cache is faster read past it.
     static final double CACHED_ENOUGH = 0.8;
+    /// Where parts can be told apart, it takes more to read all of it through the page cache, and less than this
+    /// share (what reading the header leaves) to read all of it past it.
+    static final double CACHED = 0.95;
+    static final double COLD = 0.001;
 
     private AccessChooser() {}
 
@@ -55,7 +59,7 @@ public final class AccessChooser {
         }
         refusal = candidate.method().prepare(file);
         if (!refusal.isEmpty() && candidate.direct()) {
-            switchBack(file);
+            switchToBuffered(file);
         }
         return refusal;
     }
@@ -64,23 +68,29 @@ public final class AccessChooser {
         String reason = candidate + " was asked for: " + candidate.method().call();
         return candidate.direct()
                 ? direct(candidate, reason + " past the page cache", passedOver, support)
-                : buffered(candidate, reason + " through the page cache", passedOver);
+                : buffered(candidate, reason + " through the page cache", passedOver, support.inMemory());
     }
 
     private static FileAccess whateverIsFaster(CheckpointFile file, DirectSupport support) throws FileException {
         if (!support.available()) {
-            return buffered(null, support.reason(), List.of());
+            return buffered(null, support.reason(), List.of(), support.inMemory());
         }
         PageCacheProbe.Finding finding = PageCacheProbe.probe(file);
         String found = Math.round(finding.cachedFraction() * 100)
                 + " % of it in the page cache (" + finding.method() + ")";
-        if (finding.cachedFraction() >= CACHED_ENOUGH) {
-            return buffered(null, found, List.of());
+        if (finding.cachedFraction() >= (finding.byRange() ? CACHED : CACHED_ENOUGH)) {
+            return buffered(null, found, List.of(), true);
         }
         String refusal = switchToDirect(file, support);
-        return refusal.isEmpty()
-                ? direct(null, found, List.of(), support)
-                : buffered(null, "direct I/O refused: " + refusal, List.of());
+        if (!refusal.isEmpty()) {
+            return buffered(null, "direct I/O refused: " + refusal, List.of(), false);
+        }
+        if (finding.byRange() && finding.cachedFraction() > COLD) {
+            // For what is there; each reader opens it once more for the rest.
+            switchToBuffered(file);
+            return new FileAccess(FileAccess.Mode.MIXED, null, found, List.of(), support.alignmentBytes(), false);
+        }
+        return direct(null, found, List.of(), support);
     }
 
     /// Returns why not; empty where it worked.
@@ -98,12 +108,12 @@ public final class AccessChooser {
             Posix.pread(file.descriptor(), arena.allocate(support.alignmentBytes(), support.alignmentBytes()), 0);
             return "";
         } catch (ErrnoException e) {
-            switchBack(file);
+            switchToBuffered(file);
             return e.getMessage();
         }
     }
 
-    private static void switchBack(CheckpointFile file) throws FileException {
+    private static void switchToBuffered(CheckpointFile file) throws FileException {
         try {
             Posix.clearDirect(file.descriptor());
         } catch (ErrnoException stuck) {
@@ -111,13 +121,14 @@ public final class AccessChooser {
         }
     }
 
-    private static FileAccess buffered(Backend backend, String reason, List<String> passedOver) {
-        return new FileAccess(FileAccess.Mode.BUFFERED, backend, reason, List.copyOf(passedOver), 1);
+    private static FileAccess buffered(
+            Backend backend, String reason, List<String> passedOver, boolean inMemory) {
+        return new FileAccess(FileAccess.Mode.BUFFERED, backend, reason, List.copyOf(passedOver), 1, inMemory);
     }
 
     private static FileAccess direct(
             Backend backend, String reason, List<String> passedOver, DirectSupport support) {
         return new FileAccess(
-                FileAccess.Mode.DIRECT, backend, reason, List.copyOf(passedOver), support.alignmentBytes());
+                FileAccess.Mode.DIRECT, backend, reason, List.copyOf(passedOver), support.alignmentBytes(), false);
     }
 }

@@ -33,22 +33,36 @@ public final class ChunkReader {
     /// @param methods of the calling thread
     /// @throws FileException where the file ends early or the read fails
     public void read(Chunk chunk, MemorySegment buffer, ReadMethods methods) throws FileException {
-        read(chunk, buffer, methods.of(access.method()));
+        read(chunk, buffer, methods.of(access.method()), source(chunk, methods));
     }
 
-    void read(Chunk chunk, MemorySegment buffer, PositionalReads reads) throws FileException {
+    void read(Chunk chunk, MemorySegment buffer, PositionalReads reads, CheckpointFile source) throws FileException {
         ReadEvent event = Recorder.beginRead();
         long start = chunk.fileOffset() & -access.alignmentBytes();
         long lead = chunk.fileOffset() - start;
         long needed = lead + chunk.bytes();
         long room = (needed + access.alignmentBytes() - 1) & -access.alignmentBytes();
         MemorySegment target = buffer.asSlice(chunk.bufferOffset() - lead, room);
-        long got = readUpTo(target, start, needed, reads);
+        long got = readUpTo(target, start, needed, reads, source);
         if (got < needed) {
             throw file.endedEarly(chunk.fileOffset(), chunk.bytes(), Math.max(0, got - lead));
         }
         file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
-        Recorder.endRead(event, file.path(), chunk.fileOffset(), chunk.bytes(), access.direct());
+        boolean direct = access.mode() == FileAccess.Mode.DIRECT
+                || access.mode() == FileAccess.Mode.MIXED && source != file;
+        Recorder.endRead(event, file.path(), chunk.fileOffset(), chunk.bytes(), direct);
+    }
+
+    /// The file by the descriptor that a chunk is read with: what lies in memory by the common one.
+    private CheckpointFile source(Chunk chunk, ReadMethods methods) {
+        if (access.inMemory() || access.method() == ReadMethod.MMAP) {
+            return file;
+        }
+        if (access.mode() == FileAccess.Mode.MIXED
+                && PageCacheProbe.holds(file, chunk.fileOffset(), chunk.bytes())) {
+            return file;
+        }
+        return methods.own(file, access.direct());
     }
 
     /// Reads a chunk's segments straight to where they belong; for buffered files only, since the
@@ -58,11 +72,13 @@ public final class ChunkReader {
     /// @throws FileException where the file ends early or the read fails
     public void readInto(Chunk chunk, MemorySegment slab, ReadMethods methods) throws FileException {
         PositionalReads reads = methods.of(access.method());
+        CheckpointFile source = source(chunk, methods);
         for (Segment segment : chunk.segments()) {
             ReadEvent event = Recorder.beginRead();
             long fileOffset = chunk.fileOffset() + segment.chunkOffset();
             long got = readUpTo(
-                    slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset, segment.bytes(), reads);
+                    slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset, segment.bytes(), reads,
+                    source);
             if (got < segment.bytes()) {
                 throw file.endedEarly(fileOffset, segment.bytes(), got);
             }
@@ -96,11 +112,13 @@ public final class ChunkReader {
 
     /// A read may stop short: at the file's end, or because the file system felt like it, and a direct one inside a
     /// unit. The next one starts again at the last whole unit, and no progress from there means the end.
-    private long readUpTo(MemorySegment target, long start, long needed, PositionalReads reads) throws FileException {
+    private long readUpTo(
+            MemorySegment target, long start, long needed, PositionalReads reads, CheckpointFile source)
+            throws FileException {
         long got = 0;
         while (got < needed) {
             long whole = got & -access.alignmentBytes();
-            long read = whole + reads.readOnce(file, target.asSlice(whole), start + whole);
+            long read = whole + reads.readOnce(source, target.asSlice(whole), start + whole);
             if (read <= got) {
                 break;
             }

@@ -19,9 +19,11 @@ public record DirectSupport(int alignmentBytes, String reason) {
     private static final long TMPFS_MAGIC = 0x01021994L;
     private static final long RAMFS_MAGIC = 0x858458f6L;
 
+    private static final DirectSupport IN_MEMORY = none("the file system lies in memory");
+
     static DirectSupport of(CheckpointFile file) {
-        if (inMemory(file)) {
-            return none("the file system lies in memory");
+        if (liesInMemory(file)) {
+            return IN_MEMORY;
         }
         return of(file.stat());
     }
@@ -45,13 +47,18 @@ public record DirectSupport(int alignmentBytes, String reason) {
     }
 
     /// Whether the file's system keeps everything in memory anyway.
-    static boolean inMemory(CheckpointFile file) {
+    static boolean liesInMemory(CheckpointFile file) {
         try {
             long magic = Posix.fileSystemMagic(file.descriptor()) & 0xFFFFFFFFL;
             return magic == TMPFS_MAGIC || magic == RAMFS_MAGIC;
         } catch (ErrnoException e) {
             return false;
         }
+    }
+
+    /// Whether that is because there is no disk.
+    boolean inMemory() {
+        return this == IN_MEMORY;
     }
 
     boolean available() {

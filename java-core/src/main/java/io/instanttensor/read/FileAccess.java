@@ -8,12 +8,14 @@ import java.util.List;
 /// @param reason of the choice, in words for the user
 /// @param passedOver candidates before it that could not serve, each with its reason
 /// @param alignmentBytes what offsets, lengths and addresses have to be multiples of; 1 where buffered
+/// @param inMemory whether its bytes were there already: in the page cache, or in a file system that has no disk
 public record FileAccess(
-        Mode mode, Backend backend, String reason, List<String> passedOver, int alignmentBytes) {
-    /// Past the page cache, or through it.
+        Mode mode, Backend backend, String reason, List<String> passedOver, int alignmentBytes, boolean inMemory) {
+    /// Past the page cache, or through it; mixed: what it holds is read through it, and the rest past it.
     public enum Mode {
         DIRECT,
-        BUFFERED
+        BUFFERED,
+        MIXED
     }
 
     public FileAccess {
@@ -22,8 +24,9 @@ public record FileAccess(
         }
     }
 
+    /// Whether reads can be past the page cache.
     public boolean direct() {
-        return mode == Mode.DIRECT;
+        return mode != Mode.BUFFERED;
     }
 
     /// pread, unless another was asked for.

@@ -22,16 +22,22 @@ public final class ReadPipeline {
     private final Copier copier;
     private final StageCounters counters;
     private final long bufferBytes;
+    private final long stagingBytes;
     private final boolean toDevice;
+    /// To begin with.
     private final int readers;
+    private final ReadDepth depth;
+    private final AtomicInteger readersStarted;
     private final AtomicInteger readersLeft;
     private final CountDownLatch drained;
     private volatile boolean stopped;
 
     /// @param readers how many threads read at once, if there is that much to read
+    /// @param mostReaders how many that may become, where more read faster
+    /// @param stagingBytes of buffers in use, at most
     public ReadPipeline(
             LoadPlan plan, List<ChunkReader> files, SlabRoom room, Device device, StagingPool staging,
-            StageCounters counters, int readers) {
+            StageCounters counters, int readers, int mostReaders, long stagingBytes) {
         if (readers < 1) {
             throw new IllegalArgumentException(readers + " readers");
         }
@@ -43,10 +49,14 @@ public final class ReadPipeline {
         this.copier = new Copier(device, counters);
         this.counters = counters;
         this.bufferBytes = plan.bufferBytes();
+        this.stagingBytes = stagingBytes;
         this.toDevice = device.id().kind() == DeviceId.Kind.CUDA && readToDevice(files);
-        this.readers = Math.min(readers, plan.count(readers).chunks());
+        int chunks = plan.count(mostReaders).chunks();
+        this.readers = Math.min(readers, chunks);
+        this.depth = new ReadDepth(this.readers, Math.min(mostReaders, chunks));
+        this.readersStarted = new AtomicInteger(this.readers);
         this.readersLeft = new AtomicInteger(this.readers);
-        this.drained = new CountDownLatch(this.readers);
+        this.drained = new CountDownLatch(Math.min(1, this.readers));
     }
 
     /// Whether all of them are: copies, which have an order, would else fill a slab together with what has none.
@@ -85,6 +95,26 @@ public final class ReadPipeline {
             // OutOfMemoryError, if the process may have no more threads.
             failed(e);
             leftWithThoseAfter(number);
+        }
+    }
+
+    /// A reader has moved a chunk, and may have found that more readers would be faster.
+    void readOver(long bytes, long waitedNanos) {
+        int wanted = depth.end(bytes, waitedNanos);
+        for (int number = readersStarted.get(); number < wanted; number = readersStarted.get()) {
+            if (readersStarted.compareAndSet(number, number + 1)) {
+                startOneMore(number);
+            }
+        }
+    }
+
+    private void startOneMore(int number) {
+        readersLeft.incrementAndGet();
+        try {
+            EngineThreads.builder().name("instanttensor-reader-" + number).start(new Reader(number, this));
+        } catch (RuntimeException | Error e) {
+            // The process may have no more threads; those that are there go on.
+            readersLeft.decrementAndGet();
         }
     }
 
@@ -143,10 +173,11 @@ public final class ReadPipeline {
     }
 
     void left() {
+        if (readersLeft.decrementAndGet() > 0) {
+            return;
+        }
         try {
-            if (readersLeft.decrementAndGet() == 0) {
-                finish();
-            }
+            finish();
         } catch (RuntimeException e) {
             // All slabs were handed out, or the caller knows that the load has failed or was closed.
             System.getLogger(ReadPipeline.class.getName()).log(
@@ -182,6 +213,15 @@ public final class ReadPipeline {
         }
     }
 
+    /// How many reads may be in flight.
+    public int readsInFlight() {
+        return depth.allowed();
+    }
+
+    ReadDepth depth() {
+        return depth;
+    }
+
     /// Whether chunks are read straight to the device, with no buffer between.
     boolean toDevice() {
         return toDevice;
@@ -209,5 +249,9 @@ public final class ReadPipeline {
 
     long bufferBytes() {
         return bufferBytes;
+    }
+
+    long stagingBytes() {
+        return stagingBytes;
     }
 }

@@ -8,6 +8,7 @@ import io.instanttensor.read.ChunkReader;
 import io.instanttensor.read.ReadMethods;
 import java.io.IOException;
 import java.util.Optional;
+import java.util.concurrent.atomic.AtomicLong;
 
 /// One reader: a thread that claims chunks and reads them to where their batch, or the host's slab, wants
 /// them. Whoever reads the last chunk of a batch sends it on.
@@ -16,6 +17,8 @@ final class Reader implements Runnable {
     private final ReadPipeline pipeline;
     private final StageCounters counters;
     private final ReadMethods methods = new ReadMethods();
+    /// For anything but reads, since the last claim.
+    private long waitedNanos;
 
     Reader(int number, ReadPipeline pipeline) {
         this.number = number;
@@ -40,12 +43,29 @@ final class Reader implements Runnable {
 
     private void moveAll() throws IOException, InterruptedException {
         try (Device.Scope scope = pipeline.device().enter()) {
-            for (Claims.Claim claim = pipeline.claim(); claim != null; claim = pipeline.claim()) {
-                if (!move(claim.batch(), claim.chunk())) {
-                    // Its chunk is missing now, whoever has stopped the load.
-                    pipeline.stop();
-                }
+            while (pipeline.depth().begin(pipeline::stopped) && moveNext()) {
+                // Until there is nothing left to claim.
             }
+        }
+    }
+
+    /// Returns false once there is nothing left.
+    private boolean moveNext() throws IOException, InterruptedException {
+        waitedNanos = 0;
+        long bytes = 0;
+        try {
+            Claims.Claim claim = pipeline.claim();
+            if (claim == null) {
+                return false;
+            }
+            bytes = claim.chunk().bytes();
+            if (!move(claim.batch(), claim.chunk())) {
+                // Its chunk is missing now, whoever has stopped the load.
+                pipeline.stop();
+            }
+            return true;
+        } finally {
+            pipeline.readOver(bytes, waitedNanos);
         }
     }
 
@@ -92,7 +112,7 @@ final class Reader implements Runnable {
         WaitEvent event = Recorder.beginWait();
         long start = System.nanoTime();
         SlabRoom.Target target = pipeline.room().open(slab);
-        counters.slabWaitNanos.addAndGet(System.nanoTime() - start);
+        waited(counters.slabWaitNanos, System.nanoTime() - start);
         Recorder.endWait(event, WaitEvent.For.ROOM);
         return target;
     }
@@ -100,11 +120,16 @@ final class Reader implements Runnable {
     private Optional<StagingBuffer> openBuffer(StagedBatch batch) throws InterruptedException {
         WaitEvent event = Recorder.beginWait();
         long start = System.nanoTime();
-        Optional<StagingBuffer> buffer =
-                batch.open(pipeline.staging(), pipeline.bufferBytes(), pipeline::stopped);
-        counters.stagingWaitNanos.addAndGet(System.nanoTime() - start);
+        Optional<StagingBuffer> buffer = batch.open(
+                pipeline.staging(), pipeline.bufferBytes(), pipeline.stagingBytes(), pipeline::stopped);
+        waited(counters.stagingWaitNanos, System.nanoTime() - start);
         Recorder.endWait(event, WaitEvent.For.STAGING);
         return buffer;
+    }
+
+    private void waited(AtomicLong total, long nanos) {
+        total.addAndGet(nanos);
+        waitedNanos += nanos;
     }
 
     private void read(ChunkReader file, Chunk chunk, StagingBuffer buffer) throws IOException {

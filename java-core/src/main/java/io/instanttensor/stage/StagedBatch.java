@@ -32,10 +32,11 @@ final class StagedBatch {
     /// them read, and nothing keeps the buffer from the pool for longer than reads take.
     ///
     /// @param stopped asked while waiting; empty is returned once it says yes
-    synchronized Optional<StagingBuffer> open(StagingPool pool, long bufferBytes, BooleanSupplier stopped)
+    synchronized Optional<StagingBuffer> open(
+            StagingPool pool, long bufferBytes, long limitBytes, BooleanSupplier stopped)
             throws InterruptedException {
         if (buffer == null) {
-            buffer = pool.acquire(bufferBytes, stopped).orElse(null);
+            buffer = pool.acquire(bufferBytes, limitBytes, stopped).orElse(null);
         }
         return Optional.ofNullable(buffer);
     }

@@ -18,6 +18,10 @@ public final class StagingPool implements AutoCloseable {
     /// What all loads on a device together may pin: twelve batches. Of these three or four are being read,
     /// the others wait for the wire; ten were as fast where nothing disturbed them.
     public static final long LIMIT_BYTES = 98L << 20;
+    /// What each of several processes of a machine takes for a load. Two that took all of it wrote 196 MiB over and
+    /// over: more than a processor's cache keeps, and all of it passed through memory once more. With 48 MiB each
+    /// they read 90 GB/s in place of 60.
+    private static final long SHARED_BYTES = 49L << 20;
     private static final long STOP_CHECK_MILLIS = 50;
     /// A batch takes 150 µs on the wire, and several lie in wait. Blocking in the driver instead costs an
     /// interrupt for each, and 2 % of the speed.
@@ -35,19 +39,26 @@ public final class StagingPool implements AutoCloseable {
         this.device = device;
     }
 
+    /// What a load may have in use.
+    ///
+    /// @param processes of this machine that load together
+    public static long limitBytes(int processes) {
+        return processes == 1 ? LIMIT_BYTES : SHARED_BYTES;
+    }
+
     /// What so many buffers take within the limit; a single one may exceed it.
-    public static long bytes(int buffers, long bytes) {
-        return buffers == 0 ? 0 : bytes * Math.clamp(LIMIT_BYTES / bytes, 1, buffers);
+    public static long bytes(int buffers, long bytes, long limitBytes) {
+        return buffers == 0 ? 0 : bytes * Math.clamp(limitBytes / bytes, 1, buffers);
     }
 
     /// Pins buffers, for a load that is about to start.
     ///
     /// @param buffers how many there shall be, busy ones included
-    public void pin(int buffers, long bytes) {
+    public void pin(int buffers, long bytes, long limitBytes) {
         try (Device.Scope scope = device.enter()) {
             while (true) {
                 synchronized (this) {
-                    if (closed || pinnedBytes + bytes > Math.min(LIMIT_BYTES, buffers * bytes)) {
+                    if (closed || pinnedBytes + bytes > Math.min(limitBytes, buffers * bytes)) {
                         return;
                     }
                     pinnedBytes += bytes;
@@ -60,16 +71,17 @@ public final class StagingPool implements AutoCloseable {
     /// A buffer that nobody copies from any more, as soon as there is one. Whoever holds the others waits for
     /// nothing but reads.
     ///
+    /// @param limitBytes of buffers in use, at which there is none; a single one may exceed it
     /// @param stopped asked while waiting; empty is returned once it says yes
-    Optional<StagingBuffer> acquire(long bytes, BooleanSupplier stopped) throws InterruptedException {
+    Optional<StagingBuffer> acquire(long bytes, long limitBytes, BooleanSupplier stopped) throws InterruptedException {
         while (!stopped.getAsBoolean()) {
             Turn turn;
             synchronized (this) {
-                Optional<StagingBuffer> found = takeIdle(bytes);
+                Optional<StagingBuffer> found = takeIdle(bytes, limitBytes);
                 if (found.isPresent()) {
                     return found;
                 }
-                turn = nextTurn(bytes);
+                turn = nextTurn(bytes, limitBytes);
                 if (turn == Turn.WAIT) {
                     TimeUnit.MILLISECONDS.timedWait(this, STOP_CHECK_MILLIS);
                 }
@@ -94,25 +106,31 @@ public final class StagingPool implements AutoCloseable {
         WAIT
     }
 
-    private Turn nextTurn(long bytes) {
+    private Turn nextTurn(long bytes, long limitBytes) {
         if (closed) {
             throw new IllegalStateException("the staging pool of " + device.id() + " is closed");
         }
-        if (pinnedBytes - idleBytes() + bytes <= LIMIT_BYTES || pinnedBytes == idleBytes()) {
+        if (hasRoom(bytes, limitBytes)) {
             while (pinnedBytes + bytes > LIMIT_BYTES && !idle.isEmpty()) {
                 free(idle.pop());
             }
-        }
-        // A load that uses larger buffers than the limit allows still gets one.
-        if (pinnedBytes == 0 || pinnedBytes + bytes <= LIMIT_BYTES) {
-            pinnedBytes += bytes;
-            return Turn.MAKE;
+            // A load that uses larger buffers than the limit allows still gets one.
+            if (pinnedBytes == 0 || pinnedBytes + bytes <= LIMIT_BYTES) {
+                pinnedBytes += bytes;
+                return Turn.MAKE;
+            }
         }
         if (watched || copying.isEmpty()) {
             return Turn.WAIT;
         }
         watched = true;
         return Turn.WATCH;
+    }
+
+    /// Whether so many bytes more may be in use.
+    private boolean hasRoom(long bytes, long limitBytes) {
+        long busyBytes = pinnedBytes - idleBytes();
+        return busyBytes == 0 || busyBytes + bytes <= limitBytes;
     }
 
     private long idleBytes() {
@@ -123,8 +141,11 @@ public final class StagingPool implements AutoCloseable {
         return sum;
     }
 
-    private Optional<StagingBuffer> takeIdle(long bytes) {
+    private Optional<StagingBuffer> takeIdle(long bytes, long limitBytes) {
         collect();
+        if (!hasRoom(bytes, limitBytes)) {
+            return Optional.empty();
+        }
         for (Iterator<StagingBuffer> all = idle.iterator(); all.hasNext(); ) {
             StagingBuffer buffer = all.next();
             if (buffer.bytes() == bytes) {

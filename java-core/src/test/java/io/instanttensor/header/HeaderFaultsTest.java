@@ -304,7 +304,7 @@ class HeaderFaultsTest {
 
             FileException e = assertThrows(FileException.class, () -> HeaderReader.read(file));
 
-            assertEquals(path + ": read 2 of 10 bytes at 8: the file ends there (it had 18 bytes when it was opened)",
+            assertEquals(path + ": read 10 of 18 bytes at 0: the file ends there (it had 18 bytes when it was opened)",
                     e.getMessage());
         }
     }

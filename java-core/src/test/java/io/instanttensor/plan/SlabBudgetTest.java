@@ -34,6 +34,12 @@ class SlabBudgetTest {
         assertEquals(new SlabBudget(cap, slab), SlabBudget.of(asked, largest, free, fraction));
     }
 
+    @ParameterizedTest(name = "cap {0}: half of it, slab {1}")
+    @CsvSource({"1073741824, 268435456, 536870912", "4, 1, 2", "1, 1, 1", "1099511627776, 268435456, 549755813888"})
+    void gatheredSlabsAreLargerAndHalfOfTheCapIsForThoseThatAreBeingFilled(long cap, long slab, long filling) {
+        assertEquals(new SlabBudget(filling, slab), new SlabBudget(cap, 1).ofGathered());
+    }
+
     @ParameterizedTest
     @ValueSource(doubles = {0, -0.5, 1.0000001, Double.NaN})
     void fractionOutOfRangeIsRefused(double fraction) {

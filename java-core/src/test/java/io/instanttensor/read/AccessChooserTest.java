@@ -1,13 +1,20 @@
 package io.instanttensor.read;
 
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.FileException;
+import io.instanttensor.plan.Chunk;
+import io.instanttensor.plan.Segment;
 import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -32,14 +39,16 @@ class AccessChooserTest {
     void fileInMemoryIsReadThroughThePageCacheWhichItIs() throws IOException {
         folder = TestFolders.inMemory();
         assertEquals(new FileAccess(
-                FileAccess.Mode.BUFFERED, null, "the file system lies in memory", List.of(), 1), choose(List.of()));
+                FileAccess.Mode.BUFFERED, null, "the file system lies in memory", List.of(), 1, true),
+                choose(List.of()));
     }
 
     @Test
     void cachedFileIsReadThroughThePageCache() throws IOException {
         folder = TestFolders.direct();
         assertEquals(new FileAccess(
-                FileAccess.Mode.BUFFERED, null, "100 % of it in the page cache (cachestat)", List.of(), 1),
+                FileAccess.Mode.BUFFERED, null, "100 % of it in the page cache (cachestat)", List.of(), 1,
+                true),
                 withMethod(choose(List.of()), 100));
     }
 
@@ -50,8 +59,29 @@ class AccessChooserTest {
             PageCache.evict(file.path(), file.descriptor());
             FileAccess access = withMethod(AccessChooser.choose(file, List.of()), 0);
             assertEquals(new FileAccess(FileAccess.Mode.DIRECT, null, "0 % of it in the page cache (cachestat)",
-                    List.of(), access.alignmentBytes()), access);
+                    List.of(), access.alignmentBytes(), false), access);
             assertTrue(access.alignmentBytes() >= 512, access.toString());
+        }
+    }
+
+    @Test
+    void whatIsCachedOfAFileIsReadThroughThePageCacheAndTheRestPastIt() throws Exception {
+        folder = TestFolders.direct();
+        try (CheckpointFile file = file(); ReadMethods methods = new ReadMethods(); Arena arena = Arena.ofConfined()) {
+            int half = BYTES / 2 & -4096;
+            PageCache.evict(file.path(), file.descriptor(), half);
+            FileAccess access = AccessChooser.choose(file, List.of());
+            assertEquals(FileAccess.Mode.MIXED, access.mode(), access.reason());
+            assertTrue(PageCacheProbe.holds(file, 0, half));
+            assertFalse(PageCacheProbe.holds(file, half - 1, 2));
+
+            MemorySegment buffer = arena.allocate(BYTES + 2 * 4096, 4096);
+            ChunkReader reader = new ChunkReader(file, access);
+            for (int offset : new int[] {0, half}) {
+                int bytes = offset == 0 ? half : BYTES - half;
+                reader.read(new Chunk(0, 0, offset, bytes, offset, List.of(new Segment(0, 0, bytes))), buffer, methods);
+            }
+            assertArrayEquals(Files.readAllBytes(file.path()), buffer.asSlice(0, BYTES).toArray(JAVA_BYTE));
         }
     }
 
@@ -61,7 +91,7 @@ class AccessChooserTest {
         assumeUsable(backend);
         folder = TestFolders.inMemory();
         assertEquals(new FileAccess(FileAccess.Mode.BUFFERED, backend,
-                backend + " was asked for: " + call + " through the page cache", List.of(), 1),
+                backend + " was asked for: " + call + " through the page cache", List.of(), 1, true),
                 choose(List.of(backend)));
     }
 
@@ -72,7 +102,8 @@ class AccessChooserTest {
         folder = TestFolders.direct();
         FileAccess access = choose(List.of(backend));
         assertEquals(new FileAccess(FileAccess.Mode.DIRECT, backend,
-                backend + " was asked for: " + call + " past the page cache", List.of(), access.alignmentBytes()), access);
+                backend + " was asked for: " + call + " past the page cache", List.of(), access.alignmentBytes(),
+                false), access);
     }
 
     @Test
@@ -80,7 +111,7 @@ class AccessChooserTest {
         folder = TestFolders.inMemory();
         assertEquals(new FileAccess(FileAccess.Mode.BUFFERED, Backend.MMAP,
                 "MMAP was asked for: mmap through the page cache",
-                List.of(NO_GPU, "AIO: the file system lies in memory"), 1),
+                List.of(NO_GPU, "AIO: the file system lies in memory"), 1, true),
                 choose(List.of(Backend.CUFILE, Backend.AIO, Backend.MMAP)));
     }
 
@@ -125,6 +156,6 @@ class AccessChooserTest {
     private static FileAccess withMethod(FileAccess access, int percent) {
         assertTrue(access.reason().startsWith(percent + " % of it in the page cache ("), access.reason());
         return new FileAccess(access.mode(), access.backend(), percent + " % of it in the page cache (cachestat)",
-                access.passedOver(), access.alignmentBytes());
+                access.passedOver(), access.alignmentBytes(), access.inMemory());
     }
 }

@@ -39,9 +39,9 @@ class BackendTest {
     @Test
     void accessOfOddAlignmentIsRefused() {
         assertEquals("BUFFERED access with an alignment of 512", assertThrows(IllegalArgumentException.class,
-                () -> new FileAccess(FileAccess.Mode.BUFFERED, null, "", List.of(), 512)).getMessage());
+                () -> new FileAccess(FileAccess.Mode.BUFFERED, null, "", List.of(), 512, false)).getMessage());
         assertEquals("DIRECT access with an alignment of 513", assertThrows(IllegalArgumentException.class,
-                () -> new FileAccess(FileAccess.Mode.DIRECT, null, "", List.of(), 513)).getMessage());
+                () -> new FileAccess(FileAccess.Mode.DIRECT, null, "", List.of(), 513, false)).getMessage());
     }
 
     @Test

@@ -68,7 +68,7 @@ class ChunkReaderTest {
             // As far from a whole unit as in the file.
             long bufferOffset = 4096 + offset % 4096;
             Chunk chunk = new Chunk(0, 0, offset, bytes, bufferOffset, List.of(new Segment(0, 0, bytes)));
-            reader.read(chunk, buffer, reads);
+            reader.read(chunk, buffer, reads, reader.file());
             assertEquals(1, buffer.get(ValueLayout.JAVA_BYTE, 4095), "nothing is written before the first unit");
             assertEquals(1, buffer.get(ValueLayout.JAVA_BYTE, (bufferOffset + bytes + 4095) / 4096 * 4096),
                     "nor behind the last");

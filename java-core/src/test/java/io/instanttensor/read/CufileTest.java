@@ -152,7 +152,8 @@ class CufileTest {
             FileAccess access = AccessChooser.choose(file, List.of(Backend.CUFILE, Backend.AIO_BUFFERED));
             assertEquals(new FileAccess(FileAccess.Mode.BUFFERED, Backend.AIO_BUFFERED,
                     "AIO_BUFFERED was asked for: pread through the page cache",
-                    List.of("CUFILE: cuFileHandleRegister: error 5018 of libcufile"), 1), access);
+                    List.of("CUFILE: cuFileHandleRegister: error 5018 of libcufile"), 1,
+                    access.inMemory()), access);
             // And its descriptor is as before: odd offsets will do.
             assertArrayEquals(Arrays.copyOfRange(content, 7, 107),
                     ReadContract.read(new ChunkReader(file, access), methods, 7, 100));

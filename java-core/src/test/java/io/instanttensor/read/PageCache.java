@@ -23,10 +23,15 @@ final class PageCache {
 
     /// @param descriptor open on `file`
     static void evict(Path file, int descriptor) {
+        evict(file, descriptor, 0);
+    }
+
+    /// @param offset of the first byte that is to go
+    static void evict(Path file, int descriptor, long offset) {
         // Pages that were not written out yet would stay.
         try (FileChannel channel = FileChannel.open(file, StandardOpenOption.WRITE)) {
             channel.force(true);
-            int rc = (int) FADVISE.invokeExact(descriptor, 0L, 0L, POSIX_FADV_DONTNEED);
+            int rc = (int) FADVISE.invokeExact(descriptor, offset, 0L, POSIX_FADV_DONTNEED);
             if (rc != 0) {
                 throw new AssertionError("posix_fadvise: " + rc);
             }

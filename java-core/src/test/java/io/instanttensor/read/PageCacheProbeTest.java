@@ -55,15 +55,15 @@ class PageCacheProbeTest {
                 file.readFully(arena.allocate(BYTES / 2), 0);
             }
             long pages = Posix.cachedPages(file.descriptor(), 0, BYTES);
-            assertEquals(new PageCacheProbe.Finding(pages * 4096.0 / BYTES, "cachestat"), PageCacheProbe.probe(file));
+            assertEquals(new PageCacheProbe.Finding(pages * 4096.0 / BYTES, "cachestat", true), PageCacheProbe.probe(file));
         }
     }
 
     @Test
     void samplesOfAWrittenFileAllHit() throws IOException, ErrnoException {
         try (CheckpointFile file = CheckpointFile.open(path)) {
-            assertEquals(new PageCacheProbe.Finding(1, "mincore"), PageCacheProbe.sampleMapping(file));
-            assertEquals(new PageCacheProbe.Finding(1, "RWF_NOWAIT"), PageCacheProbe.sampleReads(file));
+            assertEquals(new PageCacheProbe.Finding(1, "mincore", true), PageCacheProbe.sampleMapping(file));
+            assertEquals(new PageCacheProbe.Finding(1, "RWF_NOWAIT", false), PageCacheProbe.sampleReads(file));
         }
     }
 
@@ -72,7 +72,7 @@ class PageCacheProbeTest {
     void samplesOfAnEvictedMappingMiss() throws IOException, ErrnoException {
         try (CheckpointFile file = CheckpointFile.open(path)) {
             PageCache.evict(path, file.descriptor());
-            assertEquals(new PageCacheProbe.Finding(0, "mincore"), PageCacheProbe.sampleMapping(file));
+            assertEquals(new PageCacheProbe.Finding(0, "mincore", true), PageCacheProbe.sampleMapping(file));
         }
     }
 
@@ -82,7 +82,7 @@ class PageCacheProbeTest {
         TestFolders.fill(empty, 0);
         try (CheckpointFile file = CheckpointFile.open(empty)) {
             assumeCachestat(file);
-            assertEquals(new PageCacheProbe.Finding(1, "cachestat"), PageCacheProbe.probe(file));
+            assertEquals(new PageCacheProbe.Finding(1, "cachestat", true), PageCacheProbe.probe(file));
         }
     }
 

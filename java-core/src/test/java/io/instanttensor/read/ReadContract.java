@@ -207,7 +207,7 @@ abstract class ReadContract {
                 ReadMethods methods = new ReadMethods()) {
             FileAccess.Mode mode = backend().direct() ? FileAccess.Mode.DIRECT : FileAccess.Mode.BUFFERED;
             ChunkReader reader = new ChunkReader(
-                    file, new FileAccess(mode, backend(), "", List.of(), backend().direct() ? 4096 : 1));
+                    file, new FileAccess(mode, backend(), "", List.of(), backend().direct() ? 4096 : 1, false));
             FileException failed = failure(reader, methods, 0, 4096);
             assertEquals(memory + ": expected to read 4,096 bytes at 0, read none: "
                     + new ErrnoException(call(), Errno.EIO).getMessage(), failed.getMessage());

@@ -46,7 +46,7 @@ public final class TestFolders {
                     Arena arena = Arena.ofConfined()) {
                 MemorySegment pages = arena.allocate(4096, 4096);
                 Posix.setDirect(file.descriptor());
-                return !DirectSupport.inMemory(file) && Posix.pread(file.descriptor(), pages, 4096) == 4096;
+                return !DirectSupport.liesInMemory(file) && Posix.pread(file.descriptor(), pages, 4096) == 4096;
             } finally {
                 Files.delete(probe);
             }

@@ -106,7 +106,7 @@ public final class LoadRig implements AutoCloseable {
         this.queue = new SlabQueue(plan, device, source, reclaimer);
         ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of(setup.backend())));
         this.pipeline = new ReadPipeline(plan, List.of(reader), queue, device, setup.staging(), counters,
-                setup.readers());
+                setup.readers(), setup.readers(), StagingPool.LIMIT_BYTES);
         pipeline.start();
     }
 

@@ -65,6 +65,21 @@ class StagingPoolTest {
     }
 
     @Test
+    void loadWithALimitOfItsOwnHasNoMoreInUseAndLeavesTheOthersIdle() throws Exception {
+        List<StagingBuffer> all = List.of(take(MIB).orElseThrow(), take(MIB).orElseThrow(), take(MIB).orElseThrow());
+        all.forEach(pool::release);
+        StagingBuffer first = pool.acquire(MIB, 2 * MIB, () -> false).orElseThrow();
+        StagingBuffer second = pool.acquire(MIB, 2 * MIB, () -> false).orElseThrow();
+        AtomicBoolean tried = new AtomicBoolean();
+        assertEquals(Optional.empty(), pool.acquire(MIB, 2 * MIB, () -> tried.getAndSet(true)));
+        pool.release(second);
+        assertSame(second, pool.acquire(MIB, 2 * MIB, () -> false).orElseThrow(), "the last that was in use");
+        assertEquals(3 * MIB, pool.pinnedBytes());
+        pool.release(first);
+        pool.release(second);
+    }
+
+    @Test
     void idleBuffersOfAnotherSizeMakeRoom() throws Exception {
         List<StagingBuffer> taken = new ArrayList<>();
         for (int i = 0; i < 6; i++) {
@@ -95,7 +110,8 @@ class StagingPoolTest {
         CompletableFuture<StagingBuffer> waiter = new CompletableFuture<>();
         Thread.ofPlatform().daemon().start(() -> {
             try {
-                waiter.complete(pool.acquire(StagingPool.LIMIT_BYTES, () -> false).orElseThrow());
+                waiter.complete(
+                        pool.acquire(StagingPool.LIMIT_BYTES, StagingPool.LIMIT_BYTES, () -> false).orElseThrow());
             } catch (InterruptedException e) {
                 waiter.completeExceptionally(e);
             }
@@ -111,7 +127,7 @@ class StagingPoolTest {
         StagingBuffer all = take(StagingPool.LIMIT_BYTES).orElseThrow();
         AtomicBoolean stopped = new AtomicBoolean();
         Thread.ofPlatform().daemon().start(() -> stopped.set(true));
-        assertEquals(Optional.empty(), pool.acquire(MIB, stopped::get));
+        assertEquals(Optional.empty(), pool.acquire(MIB, StagingPool.LIMIT_BYTES, stopped::get));
         pool.release(all);
     }
 
@@ -148,6 +164,6 @@ class StagingPoolTest {
     /// A buffer if there is one without waiting for another thread.
     private Optional<StagingBuffer> take(long bytes) throws InterruptedException {
         AtomicBoolean tried = new AtomicBoolean();
-        return pool.acquire(bytes, () -> tried.getAndSet(true));
+        return pool.acquire(bytes, StagingPool.LIMIT_BYTES, () -> tried.getAndSet(true));
     }
 }

@@ -1,0 +1,124 @@
+package io.instanttensor.stage;
+
+import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
+
+/// How many reads are in flight at once.
+///
+/// Where the processor copies, or somebody has set the number, it is fixed. Where readers wait for storage, it follows
+/// the throughput: twice as many are tried, and kept while they bring enough more; otherwise it stays at what it was.
+/// Counted is only what comes while nothing else holds readers up: where they wait for the caller or for the device,
+/// more reads would not help, and their rate says nothing of the storage.
+final class ReadDepth {
+    /// What twice as many reads have to bring. Below it, they only wait longer.
+    private static final double WORTHWHILE = 1.1;
+    /// So many generations of reads tell the rate of a number of them.
+    private static final int GENERATIONS = 2;
+    /// A part of the readers' time that they may wait for something else, for their rate to count.
+    private static final double HELD_UP = 0.2;
+    private static final long STOP_CHECK_MILLIS = 50;
+
+    private final boolean measured;
+    private final int most;
+    private int allowed;
+    private int inFlight;
+    private boolean settled;
+    /// The number that is kept where the present one brings no more, and its rate in bytes a nanosecond; 0 at first.
+    private int proven;
+    private double provenRate;
+    // Of the present number. As many reads as are in flight are not counted at first: they began under another one.
+    private int uncounted;
+    private int reads;
+    private long bytes;
+    private long heldUpNanos;
+    private long startNanos;
+
+    /// @param first of the reads in flight, to begin with
+    /// @param most of them, ever; where that is no more than `first`, the number is fixed
+    ReadDepth(int first, int most) {
+        this.allowed = first;
+        this.most = most;
+        this.measured = first < most;
+        this.settled = !measured;
+        this.uncounted = first;
+    }
+
+    /// How many may be in flight now.
+    synchronized int allowed() {
+        return allowed;
+    }
+
+    /// Waits until one more read may be in flight. Of a fixed number there are as many readers, and none waits.
+    ///
+    /// @return whether it is; false once the load has been stopped
+    boolean begin(BooleanSupplier stopped) throws InterruptedException {
+        return !measured || beginMeasured(stopped);
+    }
+
+    private synchronized boolean beginMeasured(BooleanSupplier stopped) throws InterruptedException {
+        while (inFlight >= allowed) {
+            if (stopped.getAsBoolean()) {
+                return false;
+            }
+            TimeUnit.MILLISECONDS.timedWait(this, STOP_CHECK_MILLIS);
+        }
+        inFlight++;
+        return true;
+    }
+
+    /// A read is over, in whatever way.
+    ///
+    /// @param readBytes that came
+    /// @param waitedNanos for anything but the read itself
+    /// @return how many readers it takes from now on; 0: as many as there are
+    int end(long readBytes, long waitedNanos) {
+        return measured ? endMeasured(readBytes, waitedNanos) : 0;
+    }
+
+    private synchronized int endMeasured(long readBytes, long waitedNanos) {
+        inFlight--;
+        notify();
+        if (settled) {
+            return 0;
+        }
+        if (uncounted > 0) {
+            uncounted--;
+            startNanos = System.nanoTime();
+            return 0;
+        }
+        reads++;
+        bytes += readBytes;
+        heldUpNanos += waitedNanos;
+        if (reads < GENERATIONS * allowed) {
+            return 0;
+        }
+        judge(System.nanoTime() - startNanos);
+        return allowed;
+    }
+
+    private void judge(long nanos) {
+        if (heldUpNanos > HELD_UP * nanos * allowed) {
+            again(allowed);
+            return;
+        }
+        double rate = (double) bytes / nanos;
+        if (rate < WORTHWHILE * provenRate) {
+            settled = true;
+            allowed = proven;
+            return;
+        }
+        proven = allowed;
+        provenRate = rate;
+        settled = allowed == most;
+        again(Math.min(2 * allowed, most));
+    }
+
+    private void again(int next) {
+        allowed = next;
+        uncounted = next;
+        reads = 0;
+        bytes = 0;
+        heldUpNanos = 0;
+        notifyAll();
+    }
+}
