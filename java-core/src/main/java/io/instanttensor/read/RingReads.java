@@ -10,9 +10,9 @@ import java.lang.foreign.MemorySegment;
 /// io_uring: a read is cut into pieces that are in flight together, and waits for all of them.
 ///
 /// Every reader has a ring of its own. One for all of them was no faster at its best, when a single thread has it to
-/// itself and no lock is taken, and copies of cached files then wait for that thread. Buffers are not registered: staging
-/// is of huge pages, with which that saves nothing, and every buffer would be pinned again, and count again against
-/// RLIMIT_MEMLOCK, for each reader's ring.
+/// itself and no lock is taken, and copies of cached files then wait for that thread. Buffers are not registered:
+/// staging is of huge pages, with which that saves nothing, and every buffer would be pinned again, and count again
+/// against RLIMIT_MEMLOCK, for each reader's ring.
 final class RingReads implements PositionalReads {
     /// Enough of them for a read of the usual 2 MiB to keep a disk busy; smaller ones cost more processor time and
     /// were no faster.
