@@ -89,7 +89,9 @@ class Checkpoint(JavaOwner):
         """
         # Which ranks are on this machine is not known yet; that there are more of them is likely.
         processes = 1 if self.group is None else self.group.world
-        expected = self.load_options(processes=processes) if prepare else None
+        # For the host nothing is made ready, and a backend that reads to GPUs cannot serve.
+        known = prepare or self.framework.ordinal < 0
+        expected = self.load_options(processes=processes) if known else None
         java = _bridge.wait_open("\0".join(paths), "\0".join(self._options.backends), expected, owner=self)
         self.files = list(java.files())
         self.total_bytes = self.catalogue.total_bytes if self.matches else java.totalBytes()

@@ -33,7 +33,8 @@ class Backend(Enum):
     URING_BUFFERED = "URING_BUFFERED"
     """Buffered reads by io_uring."""
     CUFILE = "CUFILE"
-    """GPUDirect Storage, which this engine has not: always passed over."""
+    """Reads to the GPU by libcufile: GPUDirect Storage, or its compatibility mode. Passed over without that library,
+    for loads to the host, and for files that it or direct reads do not take."""
     MMAP = "MMAP"
     """The file is mapped, and the kernel copies out of the mapping: one that is cut short is an error, no SIGBUS."""
 

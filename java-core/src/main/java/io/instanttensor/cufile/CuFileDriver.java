@@ -12,11 +12,14 @@ import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
+import java.util.List;
 
 /// libcufile and its driver. Opened once, and kept for the life of the process, as the GPU's context is: torch may use
 /// the same one.
 public final class CuFileDriver {
-    static final String LIBRARY = "libcufile.so.0";
+    private static final String LIBRARY = "libcufile.so.0";
+    /// Which libcufile loads, too; where it is missing, that prints to the user's terminal.
+    private static final String CUDA_LIBRARY = "libcuda.so.1";
 
     private static final int DRIVER_ALREADY_OPEN = 5026;
     private static final int OPAQUE_DESCRIPTOR = 1;
@@ -53,11 +56,16 @@ public final class CuFileDriver {
         if (opened != null) {
             return "";
         }
+        for (String library : List.of(CUDA_LIBRARY, LIBRARY)) {
+            try {
+                SymbolLookup.libraryLookup(library, Arena.global());
+            } catch (IllegalArgumentException e) {
+                return library + " could not be loaded: " + e.getMessage();
+            }
+        }
         try {
             opened = open();
             return "";
-        } catch (IllegalArgumentException e) {
-            return LIBRARY + " could not be loaded: " + e.getMessage();
         } catch (CuFileException e) {
             return e.getMessage();
         }

@@ -9,7 +9,8 @@ public final class CuFileException extends Exception {
     private final int errno;
 
     CuFileException(String call, int error, int cudaError) {
-        super(call + ": error " + error + " of libcufile" + (cudaError == 0 ? "" : " (error " + cudaError + " of CUDA)"));
+        super(call + ": error " + error + " of libcufile"
+                + (cudaError == 0 ? "" : " (error " + cudaError + " of CUDA)"));
         this.errno = 0;
     }
 

@@ -121,7 +121,7 @@ public final class Ring implements AutoCloseable {
 
     /// Queues a read of all of `target`, which has to live until [#complete] returns.
     ///
-    /// @return its number, for [#result]: 0 for the first after [#complete]
+    /// @return its number, in [#results]: 0 for the first after [#complete]
     public int queue(int file, MemorySegment target, long offset) {
         if (queued == results.length) {
             throw new IllegalStateException(queued + " reads are queued, which is all the ring holds");
@@ -193,9 +193,10 @@ public final class Ring implements AutoCloseable {
         INDEX.setRelease(queues, completedHead, head);
     }
 
-    /// What came of a read of the last [#complete]: bytes, 0 at the end of the file, or less than 0: an errno, negated.
-    public int result(int number) {
-        return results[number];
+    /// What came of the reads of the last [#complete], by their numbers: bytes, 0 at the end of the file, or less than
+    /// 0: an errno, negated. Written again by the next.
+    public int[] results() {
+        return results;
     }
 
     /// The error that a result less than 0 stands for.

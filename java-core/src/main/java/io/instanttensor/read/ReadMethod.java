@@ -34,8 +34,8 @@ public enum ReadMethod {
         };
     }
 
-    /// Makes a file ready, whose descriptor has been set for direct or buffered reads. Why that did not work; empty where
-    /// it did.
+    /// Makes a file ready, whose descriptor has been set for direct or buffered reads. Why that did not work; empty
+    /// where it did.
     String prepare(CheckpointFile file) {
         return this == CUFILE ? CuFileReads.register(file) : "";
     }

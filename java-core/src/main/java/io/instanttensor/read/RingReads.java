@@ -10,9 +10,9 @@ import java.lang.foreign.MemorySegment;
 /// io_uring: a read is cut into pieces that are in flight together, and waits for all of them.
 ///
 /// Every reader has a ring of its own. One for all of them was no faster at its best, when a single thread has it to
-/// itself and no lock is taken, and copies of cached files then wait for that thread. Buffers are not registered: of
-/// huge pages, as those for a GPU are, the kernel finds a piece's in no time, and registering each buffer with every
-/// reader's ring would count so many times against RLIMIT_MEMLOCK.
+/// itself and no lock is taken, and copies of cached files then wait for that thread. Buffers are not registered:
+/// staging is of huge pages, with which that saves nothing, and every buffer would be pinned again, and count again
+/// against RLIMIT_MEMLOCK, for each reader's ring.
 final class RingReads implements PositionalReads {
     /// Enough of them for a read of the usual 2 MiB to keep a disk busy; smaller ones cost more processor time and
     /// were no faster.
@@ -34,7 +34,15 @@ final class RingReads implements PositionalReads {
         } catch (ErrnoException e) {
             throw file.readNothing(offset, target.byteSize(), e);
         }
-        return got(file, target, offset, pieces);
+        long came = came(ring.results(), pieces);
+        if (came == -Errno.EAGAIN || came == -Errno.EINTR) {
+            // The kernel had no memory for it in its ring, or would not wait there.
+            return file.readOnce(target, offset);
+        }
+        if (came < 0) {
+            throw file.readNothing(offset, target.byteSize(), Ring.error(Math.toIntExact(came)));
+        }
+        return came;
     }
 
     private int queue(CheckpointFile file, MemorySegment target, long offset) {
@@ -48,22 +56,21 @@ final class RingReads implements PositionalReads {
     }
 
     /// What came without a gap: who asks for the rest meets what made it.
-    private long got(CheckpointFile file, MemorySegment target, long offset, int pieces) throws FileException {
-        long got = 0;
-        int number = 0;
-        int result;
-        do {
-            result = ring.result(number++);
-            got += Math.max(0, result);
-        } while (result == PIECE_BYTES && number < pieces);
-        if (got > 0 || result == 0) {
-            return got;
+    ///
+    /// @param results of pieces, all of which but the last are [#PIECE_BYTES] long
+    /// @return bytes; less than 0 where there are none, and an error is the reason
+    static long came(int[] results, int pieces) {
+        long came = 0;
+        for (int i = 0; i < pieces; i++) {
+            if (results[i] < 0) {
+                return i == 0 ? results[i] : came;
+            }
+            came += results[i];
+            if (results[i] < PIECE_BYTES) {
+                break;
+            }
         }
-        if (result == -Errno.EAGAIN || result == -Errno.EINTR) {
-            // The kernel would not wait in its ring, or had no memory for it.
-            return file.readOnce(target, offset);
-        }
-        throw file.readNothing(offset, target.byteSize(), Ring.error(result));
+        return came;
     }
 
     @Override

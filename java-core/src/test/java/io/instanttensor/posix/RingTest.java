@@ -57,11 +57,11 @@ class RingTest {
             assertEquals(3, ring.queue(directory, arena.allocate(100), 0));
             ring.complete();
             assertEquals(List.of(100, 30, 0, -Errno.EISDIR),
-                    List.of(ring.result(0), ring.result(1), ring.result(2), ring.result(3)));
+                    List.of(ring.results()[0], ring.results()[1], ring.results()[2], ring.results()[3]));
             assertArrayEquals(Arrays.copyOfRange(content, 7, 107), first.toArray(ValueLayout.JAVA_BYTE));
             assertArrayEquals(Arrays.copyOfRange(content, BYTES - 30, BYTES),
                     last.asSlice(0, 30).toArray(ValueLayout.JAVA_BYTE));
-            assertEquals("io_uring read: Is a directory (errno 21)", Ring.error(ring.result(3)).getMessage());
+            assertEquals("io_uring read: Is a directory (errno 21)", Ring.error(ring.results()[3]).getMessage());
         } finally {
             Posix.close(directory);
         }
@@ -80,7 +80,7 @@ class RingTest {
                 ring.complete();
                 for (int i = 0; i < reads; i++) {
                     int at = (round * 7 + i * 100) % (BYTES - 100);
-                    assertEquals(100, ring.result(i));
+                    assertEquals(100, ring.results()[i]);
                     assertArrayEquals(Arrays.copyOfRange(content, at, at + 100),
                             target.asSlice(i * 100, 100).toArray(ValueLayout.JAVA_BYTE));
                 }
@@ -98,7 +98,7 @@ class RingTest {
                     assertThrows(IllegalStateException.class, () -> ring.queue(fd, arena.allocate(1), 0))
                             .getMessage());
             ring.complete();
-            assertEquals(1, ring.result(1));
+            assertEquals(1, ring.results()[1]);
         }
     }
 
@@ -106,7 +106,7 @@ class RingTest {
     void nothingQueuedIsNothingToWaitFor() throws Exception {
         try (Ring ring = Ring.open(2)) {
             ring.complete();
-            assertEquals(-Errno.EAGAIN, ring.result(0));
+            assertEquals(-Errno.EAGAIN, ring.results()[0]);
         }
     }
 
@@ -122,7 +122,7 @@ class RingTest {
             pipe = Posix.open(fifo);
             Posix.setWaiting(pipe);
             MemorySegment target = arena.allocate(4);
-            while (ring.result(0) <= 0) {
+            while (ring.results()[0] <= 0) {
                 // End of file, until the writer has opened it.
                 ring.queue(pipe, target, 0);
                 ring.complete();

@@ -2,7 +2,6 @@ package io.instanttensor.read;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
@@ -22,6 +21,7 @@ import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.List;
@@ -202,10 +202,22 @@ class CufileTest {
 
     @Test
     void processWithoutTheLibrarySaysSo() throws Exception {
-        String told = ChildJvm.run(CuFileRefusal.class, List.of(), "");
-        assumeFalse(told.equals("\n"), "this machine has a libcufile");
+        assumeFalse(present("libcufile.so.0"), "this machine has a libcufile");
+        String told = ChildJvm.run(CuFileRefusal.class, List.of(), "driver");
         assertTrue(told.startsWith("libcufile.so.0 could not be loaded: "), told);
-        assertFalse(told.contains("Exception"), told);
+    }
+
+    @Test
+    void processWithoutTheDriverSaysSo() throws Exception {
+        assumeFalse(present("libcuda.so.1"), "this machine has a driver");
+        String told = ChildJvm.run(CuFileRefusal.class, List.of(), "");
+        assertTrue(told.startsWith("libcuda.so.1 could not be loaded: "), told);
+    }
+
+    /// Whether the loader's cache has it: in this process the stub is loaded.
+    private static boolean present(String library) throws IOException {
+        Process cache = new ProcessBuilder("ldconfig", "-p").redirectErrorStream(true).start();
+        return new String(cache.getInputStream().readAllBytes(), StandardCharsets.UTF_8).contains(library);
     }
 
     @ParameterizedTest
