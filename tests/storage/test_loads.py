@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from emulator import Counts, Emulator
-from instanttensor import safe_open
+from instanttensor import _bridge, safe_open
 from safetensors.numpy import load_file, save_file
 
 MIB = 1 << 20
@@ -144,6 +146,25 @@ def test_where_direct_reads_are_refused_it_reads_through_the_page_cache_and_says
         assert file["reason"].startswith("direct I/O refused: ")
         assert "Invalid argument" in file["reason"]
     assert counts.direct_requests <= FILES, "it was tried"
+
+
+def test_a_read_that_takes_long_is_told_of_once_with_file_and_offset(
+    mount: Mount, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_bridge, "SLOW_READ_S", 1.0)
+    at = 64 * MIB
+    mounted = mount(folder, stall_from=at, stall_bytes=1, file="2.safetensors")
+    released = threading.Timer(3.5, mounted.release)
+    with safe_open(mounted.path / "2.safetensors", "np") as f:
+        released.start()
+        assert len(list(f.tensors())) == TENSORS
+    told = [record.getMessage() for record in caplog.records if record.name == "instanttensor"]
+    assert len(told) == 1, told
+    assert re.fullmatch(
+        rf"{mounted.path}/2.safetensors: a read of [\d,]+ bytes at [\d,]+ has taken [1-4] s, and goes on", told[0]
+    )
+    (bytes_, start) = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{5,}", told[0])[-2:])
+    assert start <= at < start + bytes_
 
 
 def test_files_are_opened_at_once_where_each_takes_long(mount: Mount, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Ctrl-C is noticed between two calls into Java, not inside one.
 WAIT_SLICE_MS = 100
+# A read that takes longer is told of.
+SLOW_READ_S = 30.0
 
 NOT_YET = -1
 EXHAUSTED = -2
@@ -127,18 +129,40 @@ def wait_open(paths: str, backends: str, expected: Any = None, owner: JavaOwner 
         openings: list[Any] = []
         try:
             keep(openings, java.open, paths, backends, expected)
+            patience = Patience()
             while True:
                 checkpoint: JavaCheckpoint | None = getattr(openings[0], "await")(WAIT_SLICE_MS)
                 if checkpoint is not None:
                     if owner is not None:
                         owner.own(checkpoint)
                     return checkpoint
+                patience.wait_on()
         except BaseException:
             for opening in openings:
                 opening.abandon()
             raise
     except Exception as error:
         reraise(java, error)
+
+
+class Patience:
+    """Of somebody who waits for storage: tells of reads that have taken long, each once, through the logger
+    "instanttensor"."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + SLOW_READ_S
+
+    def wait_on(self) -> None:
+        """Called from time to time while nothing comes."""
+        if time.monotonic() < self._next:
+            return
+        self._next += 1
+        texts = engine().slowReads(round(SLOW_READ_S * 1e3))
+        if texts is not None:
+            import logging
+
+            for text in texts:
+                logging.getLogger("instanttensor").warning("%s", text)
 
 
 def wait_answer(ask: Any, *arguments: Any) -> list[str]:

@@ -78,6 +78,7 @@ class SlabLoad(Load):
         `waiting` is called with the bytes read so far, while there is no slab yet.
         """
         polled = export.address
+        patience = _bridge.Patience()
         while True:
             java = self.alive()
             keep(polled, java.poll, stream, _bridge.WAIT_SLICE_MS)
@@ -85,6 +86,7 @@ class SlabLoad(Load):
                 break
             polled.clear()
             waiting(java.stagedBytes())
+            patience.wait_on()
         if polled[0] <= _bridge.EMPTY:
             polled.clear()
         waiting(java.stagedBytes())

@@ -65,8 +65,9 @@ def into(checkpoint: Checkpoint, targets: Sequence[tuple[int, int, int, Any]]) -
     started: list[JavaLoad] = []
     try:
         keep(started, java.loadInto, numbers.buffer_info()[0], len(numbers) // 4, stream, options)
+        patience = _bridge.Patience()
         while call(started[0].pollInto, stream, _bridge.WAIT_SLICE_MS) != _bridge.EXHAUSTED:
-            pass
+            patience.wait_on()
     except BaseException:
         for load in started:
             load.close()

@@ -3,6 +3,7 @@ package io.instanttensor.bridge;
 import io.instanttensor.Checkpoint;
 import io.instanttensor.LoadOptions;
 import io.instanttensor.dlpack.ManagedTensors;
+import io.instanttensor.file.ReadUnderWay;
 import io.instanttensor.read.Backend;
 import io.instanttensor.read.NoBackendException;
 import java.io.IOException;
@@ -98,6 +99,12 @@ public final class PythonBridge {
     /// How many slabs Python holds.
     public static int liveExports() {
         return ManagedTensors.live();
+    }
+
+    /// Reads that have taken so long and are not back, each told of once; null for none.
+    public static String[] slowReads(long millis) {
+        List<String> found = ReadUnderWay.slow(millis);
+        return found.isEmpty() ? null : found.toArray(String[]::new);
     }
 
     /// What Python should make of an exception of ours.

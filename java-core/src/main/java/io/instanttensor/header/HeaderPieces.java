@@ -2,6 +2,7 @@ package io.instanttensor.header;
 
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.FileException;
+import io.instanttensor.file.ReadUnderWay;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -29,7 +30,10 @@ final class HeaderPieces {
 
     private MemorySegment read(long offset, long bytes) throws FileException {
         MemorySegment next = arena.allocate(bytes);
-        file.readFully(next, offset);
+        try (ReadUnderWay read = ReadUnderWay.ofThread()) {
+            read.begin(file, offset, bytes);
+            file.readFully(next, offset);
+        }
         return next;
     }
 
