@@ -162,6 +162,11 @@ public final class Load implements AutoCloseable {
         }
 
         @Override
+        public Target openAtOnce(int slab) throws InterruptedException {
+            return queue.openAtOnce(slab);
+        }
+
+        @Override
         public void openAhead(int slab) throws InterruptedException {
             queue.openAhead(slab);
         }

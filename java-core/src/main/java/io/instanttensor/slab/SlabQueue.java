@@ -64,6 +64,26 @@ public final class SlabQueue implements SlabRoom {
     }
 
     @Override
+    public Slab openAtOnce(int index) throws InterruptedException {
+        Slab slab = slabs.get(index);
+        while (!slab.hasMemory()) {
+            synchronized (allocation) {
+                if (allocating || stopped) {
+                    return null;
+                }
+                if (slab.hasMemory()) {
+                    break;
+                }
+                allocating = true;
+            }
+            if (!allocateNext(false)) {
+                return null;
+            }
+        }
+        return stopped ? null : slab;
+    }
+
+    @Override
     public void openAhead(int index) throws InterruptedException {
         synchronized (allocation) {
             if (allocating || stopped || allocated > index + 1 || allocated == slabs.size()) {

@@ -213,6 +213,12 @@ public final class ReadPipeline {
         }
     }
 
+    /// Whether a batch goes through a buffer: to a device, unless it is read straight there; on the host, where it is
+    /// read directly.
+    boolean staged(StagedBatch batch) {
+        return device.id().kind() == DeviceId.Kind.CPU ? batch.direct() : !toDevice;
+    }
+
     /// How many reads may be in flight.
     public int readsInFlight() {
         return depth.allowed();

@@ -72,9 +72,19 @@ final class Reader implements Runnable {
     /// Returns false once the load has been stopped.
     private boolean move(StagedBatch batch, Chunk chunk) throws IOException, InterruptedException {
         ChunkReader file = pipeline.file(chunk.file());
+        SlabRoom.Target target = pipeline.room().openAtOnce(chunk.slab());
+        if (target == null && pipeline.staged(batch)) {
+            Optional<StagingBuffer> ahead = batch.openAhead(
+                    pipeline.staging(), pipeline.bufferBytes(), pipeline.stagingBytes());
+            if (ahead.isPresent()) {
+                return stage(batch, chunk, ahead.get(), null);
+            }
+        }
         // Room comes before a buffer: it lasts as long as the caller likes, and what the caller waits for
         // may be a load that needs the buffer.
-        SlabRoom.Target target = openRoom(chunk.slab());
+        if (target == null) {
+            target = openRoom(chunk.slab());
+        }
         if (target == null) {
             return false;
         }
@@ -93,18 +103,28 @@ final class Reader implements Runnable {
             return true;
         }
         Optional<StagingBuffer> buffer = openBuffer(batch);
-        if (buffer.isEmpty()) {
-            return false;
-        }
-        read(file, chunk, buffer.get());
+        return buffer.isPresent() && stage(batch, chunk, buffer.get(), target);
+    }
+
+    /// Reads a chunk into its batch's buffer, and sends the batch where it was the last one.
+    ///
+    /// @param target null where there is no room yet: storage need not wait for it
+    private boolean stage(StagedBatch batch, Chunk chunk, StagingBuffer buffer, SlabRoom.Target target)
+            throws IOException, InterruptedException {
+        read(pipeline.file(chunk.file()), chunk, buffer);
         if (pipeline.stopped()) {
             return false;
         }
-        if (batch.chunkRead()) {
-            pipeline.send(batch, target);
-            // Behind the copies, so that the wire has something to do meanwhile.
-            pipeline.room().openAhead(chunk.slab());
+        if (!batch.chunkRead()) {
+            return true;
         }
+        SlabRoom.Target room = target == null ? openRoom(chunk.slab()) : target;
+        if (room == null) {
+            return false;
+        }
+        pipeline.send(batch, room);
+        // Behind the copies, so that the wire has something to do meanwhile.
+        pipeline.room().openAhead(chunk.slab());
         return true;
     }
 

@@ -11,6 +11,9 @@ public interface SlabRoom {
     /// @return null once the load has been stopped
     Target open(int slab) throws InterruptedException;
 
+    /// The same where it takes no waiting; null where it would.
+    Target openAtOnce(int slab) throws InterruptedException;
+
     /// Gives memory to the slab after this one, if there is some at once: whoever calls holds up itself, and not
     /// all who come to that slab.
     void openAhead(int slab) throws InterruptedException;

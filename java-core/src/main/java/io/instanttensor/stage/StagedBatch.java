@@ -41,6 +41,15 @@ final class StagedBatch {
         return Optional.ofNullable(buffer);
     }
 
+    /// The same for reads that come before there is room for what they bring: a buffer is taken only where that
+    /// leaves enough of them to others, and without waiting.
+    synchronized Optional<StagingBuffer> openAhead(StagingPool pool, long bufferBytes, long limitBytes) {
+        if (buffer == null) {
+            buffer = pool.acquireAhead(bufferBytes, limitBytes).orElse(null);
+        }
+        return Optional.ofNullable(buffer);
+    }
+
     /// One more chunk lies in the buffer.
     ///
     /// @return whether it was the last
