@@ -12,17 +12,27 @@ import java.util.Iterator;
 ///
 /// The budget counts what no view refers to: idle, being filled, and filled. Memory that was handed out
 /// has left it, so a caller who keeps every tensor does not stop the load; when it comes back it is
-/// used again if the budget has room for it, and freed if not.
+/// used again if the budget has room for it, and freed if not. Room is left for what was handed out last, which most
+/// callers give back soon: to free memory for each slab and to allocate as much takes a GPU's driver so long that
+/// copies meanwhile run at half their rate.
 ///
 /// Every thread that calls has the device's scope open.
 public final class SlabPool implements MemorySource {
     /// Sizes are rounded up to this part of a full slab, so that memory that comes back fits the next.
     private static final int SIZE_STEPS = 16;
+    /// The caller's slab, and the one before, which comes back a moment after the next has been handed out.
+    private static final int EXPECTED_BACK = 2;
+    /// No room is left where it would leave fewer slabs than these to readers.
+    private static final int ALWAYS_BUSY = 2;
 
     private final Device device;
     private final SlabBudget budget;
     private final boolean severalSlabs;
     private final Deque<SlabMemory> idle = new ArrayDeque<>();
+    /// Handed out last, and not back.
+    private final Deque<SlabMemory> expected = new ArrayDeque<>();
+    /// How many are being filled, or filled.
+    private int busy;
     private long ownBytes;
     private long peakOwnBytes;
     private boolean stopped;
@@ -46,10 +56,11 @@ public final class SlabPool implements MemorySource {
                 }
                 SlabMemory fitting = takeIdle(needed, layout.placements().size() == 1 ? needed : capacity * 2);
                 if (fitting != null) {
+                    busy++;
                     return fitting;
                 }
-                // A tensor larger than the cap waits until nothing else is held, and takes what it needs.
-                if (ownBytes == 0 || ownBytes + capacity <= budget.capBytes()) {
+                if (hasRoom(capacity)) {
+                    busy++;
                     ownBytes += capacity;
                     peakOwnBytes = Math.max(peakOwnBytes, ownBytes);
                     break;
@@ -67,11 +78,24 @@ public final class SlabPool implements MemorySource {
             return new SlabMemory(device, device.allocate(capacity));
         } catch (RuntimeException | Error e) {
             synchronized (this) {
+                busy--;
                 ownBytes -= capacity;
                 notifyAll();
             }
             throw e;
         }
+    }
+
+    private boolean hasRoom(long bytes) {
+        // A tensor larger than the cap waits until nothing else is held, and takes what it needs.
+        if (ownBytes == 0) {
+            return true;
+        }
+        long expectedBytes = 0;
+        for (SlabMemory memory : expected) {
+            expectedBytes += memory.memory().bytes();
+        }
+        return ownBytes + (busy < ALWAYS_BUSY ? 0 : expectedBytes) + bytes <= budget.capBytes();
     }
 
     /// A single tensor gets storage of exactly its size; it may be handed out as it is.
@@ -98,13 +122,19 @@ public final class SlabPool implements MemorySource {
 
     @Override
     public synchronized void handedOut(SlabMemory memory) {
+        busy--;
         ownBytes -= memory.memory().bytes();
+        expected.add(memory);
+        if (expected.size() > EXPECTED_BACK) {
+            expected.remove();
+        }
         notifyAll();
     }
 
     @Override
     public synchronized void giveBack(SlabMemory memory) {
         long bytes = memory.memory().bytes();
+        expected.remove(memory);
         if (closed || ownBytes + bytes > budget.capBytes()) {
             memory.free();
         } else {
@@ -117,6 +147,7 @@ public final class SlabPool implements MemorySource {
 
     @Override
     public synchronized void discard(SlabMemory memory) {
+        busy--;
         free(memory);
         notifyAll();
     }
