@@ -1,0 +1,81 @@
+package io.instanttensor.slab;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
+
+import io.instanttensor.device.HostDevice;
+import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.plan.LoadPlanner;
+import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.SlabBudget;
+import io.instanttensor.plan.SlabLayout;
+import io.instanttensor.plan.Wanted;
+import java.util.ArrayList;
+import java.util.List;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+
+/// Which memory slabs get, where a caller gives it back, and where not.
+class SlabPoolTest {
+    private static final int SLAB_BYTES = 1 << 16;
+    private static final int IN_BUDGET = 4;
+
+    private final SlabLayout layout = layout();
+    private final SlabPool pool =
+            new SlabPool(new HostDevice(), new SlabBudget(IN_BUDGET * SLAB_BYTES, SLAB_BYTES), true);
+
+    /// Of two tensors: one alone gets storage of its own size.
+    private static SlabLayout layout() {
+        List<Wanted> wanted = new ArrayList<>();
+        for (int i = 0; i < 2; i++) {
+            wanted.add(new Wanted(i, 0, (long) i * SLAB_BYTES / 2, SLAB_BYTES / 2, 8));
+        }
+        LoadPlan plan = LoadPlanner.plan(wanted, new PlanLimits(SLAB_BYTES, 4096, 4096, PlanLimits.Share.ALL));
+        return plan.slabs().getFirst();
+    }
+
+    @AfterEach
+    void closePool() {
+        pool.close();
+    }
+
+    private SlabMemory acquire() throws InterruptedException {
+        return pool.acquire(layout, false);
+    }
+
+    @Test
+    void memoryThatComesBackIsUsedAgainThoughTheBudgetWasFull() throws InterruptedException {
+        List<SlabMemory> filled = new ArrayList<>();
+        for (int i = 0; i < IN_BUDGET; i++) {
+            filled.add(acquire());
+        }
+        assertNull(acquire());
+        for (int round = 0; round < 20; round++) {
+            SlabMemory handedOut = filled.removeFirst();
+            pool.handedOut(handedOut);
+            assertNull(acquire(), "its room is kept");
+            pool.giveBack(handedOut);
+            assertSame(handedOut, acquire());
+            filled.add(handedOut);
+        }
+        filled.forEach(pool::discard);
+    }
+
+    @Test
+    void callerWhoKeepsEverythingDoesNotStopTheLoad() throws InterruptedException {
+        List<SlabMemory> filled = new ArrayList<>(List.of(acquire(), acquire(), acquire(), acquire()));
+        List<SlabMemory> kept = new ArrayList<>();
+        for (int slab = 0; slab < 20; slab++) {
+            kept.add(filled.removeFirst());
+            pool.handedOut(kept.getLast());
+            for (SlabMemory next = acquire(); next != null; next = acquire()) {
+                filled.add(next);
+            }
+            assertEquals(slab == 0 ? 3 : 2, filled.size(), "the room of the last two is kept");
+        }
+        kept.forEach(pool::giveBack);
+        filled.add(acquire());
+        filled.forEach(pool::discard);
+    }
+}
