@@ -84,8 +84,8 @@ SCRIPT = """
         eventually(lambda: not readers(), "readers gone")
         eventually(lambda: live_exports() == 0, "slabs given back")
         return descriptors(), len(threads()), resident_bytes()
-    # Until Java's heap has touched all of its young part once, 40 MiB at most.
-    for _ in range(200):
+    # Until Java's heap has touched all of its young part once, 72 MiB at most: some of these leave 100 KiB each.
+    for _ in range(800):
         once()
     files, tasks, bytes_before = counted()
     for _ in range(200):

@@ -55,7 +55,8 @@ class safe_open:  # noqa: N801  (the name is safetensors')
     chunk_size : int, optional
         Bytes of one read, at most 64 MiB, rounded up to a multiple of 4 KiB; 2 MiB by default.
     concurrency : int, optional
-        Threads that read, at most 256; 0 or None: as many as the machine is good for, 16 at most.
+        Threads that read, at most 256; 0 or None: where the files lie in memory, as many as the machine is
+        good for, 16 at most; elsewhere 8 to begin with, and up to 49 of 2 MiB each while more bring more.
     io_depth : int, optional
         Reads under way at once, up to 1024, where that is less than `concurrency`: a thread has one.
     max_free_mem_usage : float, optional
