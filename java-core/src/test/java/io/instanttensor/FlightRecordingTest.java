@@ -82,11 +82,11 @@ class FlightRecordingTest {
         try (Recording recording = new Recording()) {
             recording.enable("io.instanttensor.Wait");
             recording.start();
-            // Twice: the first use of an event takes longer than the reader has.
-            for (int i = 0; i < 2; i++) {
+            // Often and long: the first use of an event can take longer than the reader has.
+            for (int i = 0; i < 4; i++) {
                 try (Checkpoint checkpoint = Checkpoint.open(List.of(path), List.of(Backend.MMAP), Optional.empty());
                         Load load = checkpoint.load(options)) {
-                    Thread.sleep(50);
+                    Thread.sleep(150);
                     load.next().close();
                     load.next().close();
                 }
