@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ._frameworks import Framework
     from ._loading import SlabLoad
 
+# Of slabs that ranks fill together, as many have no view while one is completed ahead: that one, the one that is about to
+# be handed out, and two that readers fill.
+_SLABS_WITHOUT_VIEW = 4
+
 
 class OwnSlabs:
     """Slabs that this process fills alone."""
@@ -51,7 +55,7 @@ class GatheredSlabs:
     Parameters
     ----------
     cap_bytes : int
-        A larger slab is completed when it is taken.
+        The budget. A slab that is larger than a fourth of it is completed when it is taken.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class GatheredSlabs:
         self._framework = framework
         self._group = group
         self._waiting = waiting
-        self._cap_bytes = cap_bytes
+        self._ahead_bytes = cap_bytes // _SLABS_WITHOUT_VIEW
         self._completed = 0
         self._ahead: list[Any] = []
         self._is_over = False
@@ -79,7 +83,7 @@ class GatheredSlabs:
                     self._complete()
                 base = self._ahead.pop()
                 sizes = self._load.slab_bytes
-                if self._completed < len(sizes) and sizes[self._completed] <= self._cap_bytes:
+                if self._completed < len(sizes) and sizes[self._completed] <= self._ahead_bytes:
                     self._complete()
             group.raise_interrupt()
             return base, group.stream

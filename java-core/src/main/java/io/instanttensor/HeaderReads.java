@@ -21,7 +21,9 @@ final class HeaderReads implements AutoCloseable {
 
     private HeaderReads(List<CheckpointFile> files) {
         this.files = files;
-        this.threads = files.size() == 1 ? Optional.empty() : Optional.of(EngineThreads.pool(files.size(), "instanttensor-header-"));
+        this.threads = files.size() == 1
+                ? Optional.empty()
+                : Optional.of(EngineThreads.pool(files.size(), "instanttensor-header-"));
     }
 
     /// @param files stay the caller's, and open until this is closed

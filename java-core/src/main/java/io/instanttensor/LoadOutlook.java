@@ -23,21 +23,21 @@ public record LoadOutlook(
         int readers, long chunkBytes, int reads, int slabs, long slabBytes, long capBytes, long stagingBytes) {
     static LoadOutlook of(LoadPlan plan, SlabBudget budget, LoadOptions options, List<ChunkReader> files) {
         LoadPlan.Counts counts = plan.count(Integer.MAX_VALUE);
-        int readers = Math.min(ReaderCount.of(options, files).first(), counts.chunks());
-        return new LoadOutlook(readers, options.chunkBytes(), counts.chunks(), plan.slabs().size(),
-                budget.slabBytes(), budget.capBytes(),
-                stagingBytes(counts, plan.bufferBytes(), options, files, readers));
+        ReaderCount readers = ReaderCount.of(options, files);
+        return new LoadOutlook(Math.min(readers.first(), counts.chunks()), options.chunkBytes(), counts.chunks(),
+                plan.slabs().size(), budget.slabBytes(), budget.capBytes(),
+                stagingBytes(counts, plan.bufferBytes(), options, files, Math.min(readers.most(), counts.chunks())));
     }
 
     private static long stagingBytes(
-            LoadPlan.Counts counts, long bufferBytes, LoadOptions options, List<ChunkReader> files, int readers) {
+            LoadPlan.Counts counts, long bufferBytes, LoadOptions options, List<ChunkReader> files, int mostReaders) {
         boolean host = options.device().kind() == DeviceId.Kind.CPU;
         if (host && files.stream().noneMatch(file -> file.access().direct())) {
             return 0;
         }
         long bytes = files.stream().map(ChunkReader::file).mapToLong(CheckpointFile::bytes).sum();
         // For a GPU some are pinned at opening, before anybody knows what will be loaded.
-        int buffers = host ? readers : Math.max(counts.batches(), BatchSize.buffers(options, bytes));
+        int buffers = host ? mostReaders : Math.max(counts.batches(), BatchSize.buffers(options, bytes));
         return StagingPool.bytes(buffers, bufferBytes, StagingPool.limitBytes(options.processes()));
     }
 }

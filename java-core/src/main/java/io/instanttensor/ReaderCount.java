@@ -22,7 +22,8 @@ record ReaderCount(int first, int most) {
     private static final int MAX_WAITING_READERS = 64;
 
     static ReaderCount of(LoadOptions options, List<ChunkReader> files) {
-        int fixed = Math.min(options.readers().orElse(Integer.MAX_VALUE), options.readsInFlight().orElse(Integer.MAX_VALUE));
+        int fixed = Math.min(
+                options.readers().orElse(Integer.MAX_VALUE), options.readsInFlight().orElse(Integer.MAX_VALUE));
         if (options.readers().isPresent()) {
             return new ReaderCount(fixed, fixed);
         }

@@ -85,7 +85,7 @@ class LoadOutlookTest {
                     Wanted.part(checkpoint.catalogue(), 3, 0, KIB));
             LoadPlan plan = LoadPlanner.plan(wanted, new PlanLimits(1, CHUNK, CHUNK, PlanLimits.Share.ALL));
             assertEquals(new LoadPlan.Counts(4, 4), plan.count(100));
-            return LoadOutlook.of(plan, new SlabBudget(4, 1), options(device, OptionalLong.empty()),
+            return LoadOutlook.of(plan, new SlabBudget(4, 1, 2), options(device, OptionalLong.empty()),
                     List.of(new ChunkReader(file, access))).stagingBytes();
         }
     }

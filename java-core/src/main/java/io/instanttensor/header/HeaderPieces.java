@@ -10,7 +10,7 @@ import java.lang.foreign.ValueLayout;
 /// The start of a file, read piece by piece, each larger than the one before: most headers come with the first read,
 /// and a long one takes few, each of which is a round trip to storage.
 final class HeaderPieces {
-    static final int FIRST_BYTES = 1 << 16;
+    private static final int FIRST_BYTES = 1 << 16;
     private static final int GROWTH = 4;
     private static final int MAX_BYTES = 1 << 20;
 

@@ -6,7 +6,9 @@ import java.util.OptionalLong;
 ///
 /// @param capBytes the sum over slabs that no view refers to never exceeds this, but for a single
 ///     tensor that is larger
-public record SlabBudget(long capBytes, long slabBytes) {
+/// @param handedOut how many slabs a caller who keeps none has had handed out at a time: they come back, and
+///     room is left for them
+public record SlabBudget(long capBytes, long slabBytes, int handedOut) {
     /// Enough to keep the wire busy while slabs change hands.
     static final long DEFAULT_FLOOR_BYTES = 1L << 30;
     /// One tensor that arrives, one that is handed out, one on its way: the promise of the C++ package.
@@ -15,10 +17,16 @@ public record SlabBudget(long capBytes, long slabBytes) {
     static final int SLABS_IN_FLIGHT = 4;
     /// Larger slabs only make the first tensor late: 128 MiB take 2.5 ms on the wire.
     static final long MAX_SLAB_BYTES = 128L << 20;
+    /// The caller's slab, and the one before, which comes back a moment after the next has been handed out.
+    private static final int HANDED_OUT = 2;
 
-    /// Of slabs that ranks fill together, each has only a part to copy, and all have to agree on every one: with 128 MiB
-    /// two H200s loaded 53 GB/s, with 256 MiB 76.
+    /// Of slabs that ranks fill together, each has only a part to copy, and all have to agree on every one: with
+    /// 128 MiB two H200s loaded 53 GB/s, with 256 MiB 76.
     static final long MAX_GATHERED_SLAB_BYTES = 256L << 20;
+    /// The caller's, the next, which is complete, the one after it, which ranks are about to gather, and two that are
+    /// being filled meanwhile.
+    static final int GATHERED_SLABS_IN_FLIGHT = 5;
+    private static final int GATHERED_HANDED_OUT = 3;
 
     public SlabBudget {
         if (capBytes < 1 || slabBytes < 1 || slabBytes > capBytes) {
@@ -40,14 +48,14 @@ public record SlabBudget(long capBytes, long slabBytes) {
             long wish = Math.max(saturatedTriple(largestBytes), DEFAULT_FLOOR_BYTES);
             return Math.max(1, Math.min(wish, (long) (freeBytes * maxFreeFraction)));
         });
-        return new SlabBudget(cap, Math.clamp(cap / SLABS_IN_FLIGHT, 1, MAX_SLAB_BYTES));
+        return new SlabBudget(cap, Math.clamp(cap / SLABS_IN_FLIGHT, 1, MAX_SLAB_BYTES), HANDED_OUT);
     }
 
-    /// The same of slabs that ranks fill together. Half of it is for those that are being filled: ranks complete a slab
-    /// while the one before is with the caller, and both have left the load by then.
+    /// The same of slabs that ranks fill together: those that have left the load count, since ranks complete a slab
+    /// while the one before is with the caller.
     public SlabBudget ofGathered() {
-        long slab = Math.clamp(capBytes / SLABS_IN_FLIGHT, 1, MAX_GATHERED_SLAB_BYTES);
-        return new SlabBudget(Math.max(slab, capBytes / 2), slab);
+        long slab = Math.clamp(capBytes / GATHERED_SLABS_IN_FLIGHT, 1, MAX_GATHERED_SLAB_BYTES);
+        return new SlabBudget(capBytes, slab, GATHERED_HANDED_OUT);
     }
 
     private static long saturatedTriple(long bytes) {

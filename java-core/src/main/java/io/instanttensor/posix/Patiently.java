@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Future;
 
-/// Does the same for many files: one after the other where that takes no time, and otherwise for the rest at once, since
-/// on a network each is some round trips.
+/// Does the same for many files: one after the other where that takes no time, and otherwise for the rest at
+/// once, since on a network each is some round trips.
 public final class Patiently {
     private static final long PATIENCE_NANOS = 5_000_000;
 

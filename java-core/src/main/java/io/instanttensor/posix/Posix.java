@@ -56,8 +56,10 @@ public final class Posix {
     /// @param direct whether reads bypass the page cache, as after [#setDirect]
     public static int reopen(int fd, boolean direct) throws ErrnoException {
         try (Arena arena = Arena.ofConfined()) {
-            return Math.toIntExact(Syscalls.call("open", Syscalls.OPENAT, AT_FDCWD,
-                    arena.allocateFrom("/proc/self/fd/".concat(Integer.toString(fd))).address(), O_CLOEXEC | (direct ? O_DIRECT : 0), 0, 0, 0));
+            String path = "/proc/self/fd/".concat(Integer.toString(fd));
+            int flags = O_CLOEXEC | (direct ? O_DIRECT : 0);
+            return Math.toIntExact(Syscalls.call(
+                    "open", Syscalls.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags, 0, 0, 0));
         }
     }
 

@@ -33,12 +33,7 @@ public final class ChunkReader {
     /// @param methods of the calling thread
     /// @throws FileException where the file ends early or the read fails
     public void read(Chunk chunk, MemorySegment buffer, ReadMethods methods) throws FileException {
-        methods.underWay().begin(file, chunk.fileOffset(), chunk.bytes());
-        try {
-            read(chunk, buffer, methods.of(access.method()), source(chunk, methods));
-        } finally {
-            methods.underWay().end();
-        }
+        read(chunk, buffer, methods.of(access.method()), source(chunk, methods));
     }
 
     void read(Chunk chunk, MemorySegment buffer, PositionalReads reads, CheckpointFile source) throws FileException {
@@ -76,15 +71,6 @@ public final class ChunkReader {
     /// @param methods of the calling thread
     /// @throws FileException where the file ends early or the read fails
     public void readInto(Chunk chunk, MemorySegment slab, ReadMethods methods) throws FileException {
-        methods.underWay().begin(file, chunk.fileOffset(), chunk.bytes());
-        try {
-            readSegments(chunk, slab, methods);
-        } finally {
-            methods.underWay().end();
-        }
-    }
-
-    private void readSegments(Chunk chunk, MemorySegment slab, ReadMethods methods) throws FileException {
         PositionalReads reads = methods.of(access.method());
         CheckpointFile source = source(chunk, methods);
         for (Segment segment : chunk.segments()) {

@@ -1,7 +1,6 @@
 package io.instanttensor.read;
 
 import io.instanttensor.file.CheckpointFile;
-import io.instanttensor.file.ReadUnderWay;
 import io.instanttensor.posix.ErrnoException;
 
 /// What one reader thread reads with: each method is opened when a file first asks for it, and closed with this.
@@ -9,7 +8,6 @@ public final class ReadMethods implements AutoCloseable {
     /// At the boundary of two files, readers go back and forth between them.
     private static final int OWN_FILES = 2;
 
-    private final ReadUnderWay underWay = ReadUnderWay.ofThread();
     private PositionalReads[] opened;
     private final CheckpointFile[] files = new CheckpointFile[OWN_FILES];
     private final CheckpointFile[] own = new CheckpointFile[OWN_FILES];
@@ -28,11 +26,6 @@ public final class ReadMethods implements AutoCloseable {
             opened[method.ordinal()] = reads;
         }
         return reads;
-    }
-
-    /// What this reader is reading.
-    ReadUnderWay underWay() {
-        return underWay;
     }
 
     /// A file by a descriptor of this reader's own; by the common one where there can be none.
@@ -66,7 +59,6 @@ public final class ReadMethods implements AutoCloseable {
     /// Closes, on the thread that read.
     @Override
     public void close() {
-        underWay.close();
         for (int i = 0; i < OWN_FILES; i++) {
             forget(i);
         }

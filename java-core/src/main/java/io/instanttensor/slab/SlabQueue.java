@@ -40,43 +40,31 @@ public final class SlabQueue implements SlabRoom {
 
     @Override
     public Target open(int index) throws InterruptedException {
-        Slab slab = slabs.get(index);
+        return open(slabs.get(index), true);
+    }
+
+    @Override
+    public Target openAtOnce(int index) throws InterruptedException {
+        return open(slabs.get(index), false);
+    }
+
+    private Slab open(Slab slab, boolean wait) throws InterruptedException {
         while (!slab.hasMemory()) {
             synchronized (allocation) {
                 // Whoever waits here must come back as soon as its own slab has memory, also while
                 // another reader is waiting for a later one's: the caller may be waiting for this one.
-                while (allocating && !stopped && !slab.hasMemory()) {
+                while (wait && allocating && !stopped && !slab.hasMemory()) {
                     allocation.wait();
-                }
-                if (stopped) {
-                    return null;
-                }
-                if (slab.hasMemory()) {
-                    return slab;
-                }
-                allocating = true;
-            }
-            if (!allocateNext(true)) {
-                return null;
-            }
-        }
-        return slab;
-    }
-
-    @Override
-    public Slab openAtOnce(int index) throws InterruptedException {
-        Slab slab = slabs.get(index);
-        while (!slab.hasMemory()) {
-            synchronized (allocation) {
-                if (allocating || stopped) {
-                    return null;
                 }
                 if (slab.hasMemory()) {
                     break;
                 }
+                if (allocating || stopped) {
+                    return null;
+                }
                 allocating = true;
             }
-            if (!allocateNext(false)) {
+            if (!allocateNext(wait)) {
                 return null;
             }
         }

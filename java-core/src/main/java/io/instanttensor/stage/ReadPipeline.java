@@ -90,12 +90,16 @@ public final class ReadPipeline {
             return;
         }
         try {
-            EngineThreads.builder().name("instanttensor-reader-" + number).start(new Reader(number, this));
+            startReader(number);
         } catch (RuntimeException | Error e) {
-            // OutOfMemoryError, if the process may have no more threads.
             failed(e);
             leftWithThoseAfter(number);
         }
+    }
+
+    /// Throws an OutOfMemoryError where the process may have no more threads.
+    private void startReader(int number) {
+        EngineThreads.builder().name("instanttensor-reader-" + number).start(new Reader(number, this));
     }
 
     /// A reader has moved a chunk, and may have found that more readers would be faster.
@@ -111,9 +115,9 @@ public final class ReadPipeline {
     private void startOneMore(int number) {
         readersLeft.incrementAndGet();
         try {
-            EngineThreads.builder().name("instanttensor-reader-" + number).start(new Reader(number, this));
+            startReader(number);
         } catch (RuntimeException | Error e) {
-            // The process may have no more threads; those that are there go on.
+            // Those that are there go on.
             readersLeft.decrementAndGet();
         }
     }

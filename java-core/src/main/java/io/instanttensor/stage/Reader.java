@@ -1,6 +1,7 @@
 package io.instanttensor.stage;
 
 import io.instanttensor.device.Device;
+import io.instanttensor.file.ReadUnderWay;
 import io.instanttensor.jfr.Recorder;
 import io.instanttensor.jfr.WaitEvent;
 import io.instanttensor.plan.Chunk;
@@ -16,7 +17,9 @@ final class Reader implements Runnable {
     private final int number;
     private final ReadPipeline pipeline;
     private final StageCounters counters;
-    private final ReadMethods methods = new ReadMethods();
+    /// Both since the thread runs.
+    private ReadMethods methods;
+    private ReadUnderWay reading;
     /// For anything but reads, since the last claim.
     private long waitedNanos;
 
@@ -31,7 +34,9 @@ final class Reader implements Runnable {
         try {
             pipeline.startAfter(number);
             // Closed before it leaves: memory is given back once all have left.
-            try (methods) {
+            try (ReadMethods opened = new ReadMethods(); ReadUnderWay told = ReadUnderWay.ofThread()) {
+                methods = opened;
+                reading = told;
                 moveAll();
             }
         } catch (Throwable e) {
@@ -153,25 +158,32 @@ final class Reader implements Runnable {
     }
 
     private void read(ChunkReader file, Chunk chunk, StagingBuffer buffer) throws IOException {
-        long start = System.nanoTime();
+        long start = begin(file, chunk);
         file.read(chunk, buffer.memory().segment(), methods);
-        count(chunk, start);
+        end(chunk, start);
     }
 
     private void readInto(ChunkReader file, Chunk chunk, SlabRoom.Target target) throws IOException {
-        long start = System.nanoTime();
+        long start = begin(file, chunk);
         file.readInto(chunk, target.memory().hostView().orElseThrow(), methods);
-        count(chunk, start);
+        end(chunk, start);
     }
 
     private void readToDevice(ChunkReader file, Chunk chunk, SlabRoom.Target target) throws IOException {
         target.awaitLastUsers();
-        long start = System.nanoTime();
+        long start = begin(file, chunk);
         file.readToDevice(chunk, target.memory().address());
-        count(chunk, start);
+        end(chunk, start);
     }
 
-    private void count(Chunk chunk, long start) {
+    private long begin(ChunkReader file, Chunk chunk) {
+        reading.begin(file.file(), chunk.fileOffset(), chunk.bytes());
+        return System.nanoTime();
+    }
+
+    /// Of a read that came back; one that failed is this reader's last.
+    private void end(Chunk chunk, long start) {
+        reading.end();
         counters.readNanos.addAndGet(System.nanoTime() - start);
         counters.readBytes.addAndGet(chunk.bytes());
         counters.stagedBytes.addAndGet(chunk.wantedBytes());

@@ -31,13 +31,13 @@ class SlabBudgetTest {
     })
     void capAndSlab(Long requested, long largest, long free, double fraction, long cap, long slab) {
         OptionalLong asked = requested == null ? OptionalLong.empty() : OptionalLong.of(requested);
-        assertEquals(new SlabBudget(cap, slab), SlabBudget.of(asked, largest, free, fraction));
+        assertEquals(new SlabBudget(cap, slab, 2), SlabBudget.of(asked, largest, free, fraction));
     }
 
-    @ParameterizedTest(name = "cap {0}: half of it, slab {1}")
-    @CsvSource({"1073741824, 268435456, 536870912", "4, 1, 2", "1, 1, 1", "1099511627776, 268435456, 549755813888"})
-    void gatheredSlabsAreLargerAndHalfOfTheCapIsForThoseThatAreBeingFilled(long cap, long slab, long filling) {
-        assertEquals(new SlabBudget(filling, slab), new SlabBudget(cap, 1).ofGathered());
+    @ParameterizedTest(name = "cap {0}: slab {1}")
+    @CsvSource({"1073741824, 214748364", "10, 2", "4, 1", "1, 1", "1099511627776, 268435456"})
+    void gatheredSlabsAreAFifthOfTheCap(long cap, long slab) {
+        assertEquals(new SlabBudget(cap, slab, 3), new SlabBudget(cap, 1, 2).ofGathered());
     }
 
     @ParameterizedTest
@@ -53,8 +53,8 @@ class SlabBudgetTest {
         assertEquals("budget of 0 bytes in slabs of 1", assertThrows(IllegalArgumentException.class,
                 () -> SlabBudget.of(OptionalLong.of(0), 0, MIB, 0.5)).getMessage());
         assertEquals("budget of 4 bytes in slabs of 5",
-                assertThrows(IllegalArgumentException.class, () -> new SlabBudget(4, 5)).getMessage());
+                assertThrows(IllegalArgumentException.class, () -> new SlabBudget(4, 5, 2)).getMessage());
         assertEquals("budget of 4 bytes in slabs of 0",
-                assertThrows(IllegalArgumentException.class, () -> new SlabBudget(4, 0)).getMessage());
+                assertThrows(IllegalArgumentException.class, () -> new SlabBudget(4, 0, 2)).getMessage());
     }
 }

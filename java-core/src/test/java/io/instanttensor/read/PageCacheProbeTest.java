@@ -55,7 +55,8 @@ class PageCacheProbeTest {
                 file.readFully(arena.allocate(BYTES / 2), 0);
             }
             long pages = Posix.cachedPages(file.descriptor(), 0, BYTES);
-            assertEquals(new PageCacheProbe.Finding(pages * 4096.0 / BYTES, "cachestat", true), PageCacheProbe.probe(file));
+            assertEquals(new PageCacheProbe.Finding(pages * 4096.0 / BYTES, "cachestat", true),
+                    PageCacheProbe.probe(file));
         }
     }
 

@@ -99,7 +99,7 @@ public final class LoadRig implements AutoCloseable {
                 wanted,
                 new PlanLimits(targets.isEmpty() ? setup.slabBytes() : 1, setup.chunkBytes(), 4 * setup.chunkBytes(),
                         PlanLimits.Share.ALL));
-        SlabBudget budget = new SlabBudget(setup.capBytes(), setup.slabBytes());
+        SlabBudget budget = new SlabBudget(setup.capBytes(), setup.slabBytes(), 2);
         this.pool = new SlabPool(device, budget, plan.slabs().size() > 1);
         MemorySource source = targets.isEmpty()
                 ? pool : new GivenMemory(device, targets, device.consumerStream(0));

@@ -11,8 +11,13 @@ import io.instanttensor.plan.PlanLimits;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.plan.Wanted;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Collections;
+import java.util.Deque;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Set;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -23,7 +28,7 @@ class SlabPoolTest {
 
     private final SlabLayout layout = layout();
     private final SlabPool pool =
-            new SlabPool(new HostDevice(), new SlabBudget(IN_BUDGET * SLAB_BYTES, SLAB_BYTES), true);
+            new SlabPool(new HostDevice(), new SlabBudget(IN_BUDGET * SLAB_BYTES, SLAB_BYTES, 2), true);
 
     /// Of two tensors: one alone gets storage of its own size.
     private static SlabLayout layout() {
@@ -77,5 +82,31 @@ class SlabPoolTest {
         kept.forEach(pool::giveBack);
         filled.add(acquire());
         filled.forEach(pool::discard);
+    }
+
+    /// Ranks complete one slab ahead of their caller: when the third is handed out, the caller has the first.
+    @Test
+    void memoryOfSlabsThatRanksCompleteAheadIsUsedAgainToo() throws InterruptedException {
+        int slabs = 5;
+        SlabPool ranks = new SlabPool(
+                new HostDevice(), new SlabBudget(slabs * SLAB_BYTES, SLAB_BYTES, 2).ofGathered(), true);
+        Set<SlabMemory> made = Collections.newSetFromMap(new IdentityHashMap<>());
+        Deque<SlabMemory> filled = new ArrayDeque<>();
+        Deque<SlabMemory> handedOut = new ArrayDeque<>();
+        for (int slab = 0; slab < 20; slab++) {
+            for (SlabMemory next = ranks.acquire(layout, false); next != null; next = ranks.acquire(layout, false)) {
+                filled.add(next);
+                made.add(next);
+            }
+            handedOut.add(filled.remove());
+            ranks.handedOut(handedOut.getLast());
+            if (handedOut.size() == 3) {
+                ranks.giveBack(handedOut.remove());
+            }
+        }
+        assertEquals(slabs, made.size(), "nothing was freed and made again");
+        handedOut.forEach(ranks::giveBack);
+        filled.forEach(ranks::discard);
+        ranks.close();
     }
 }
