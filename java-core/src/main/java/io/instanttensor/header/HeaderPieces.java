@@ -7,7 +7,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
-/// The start of a file, read piece by piece, each larger than the one before: most headers come with the first read,
+/// A header's bytes, read piece by piece, each larger than the one before: most headers come with the first read,
 /// and a long one takes few, each of which is a round trip to storage.
 final class HeaderPieces {
     private static final int FIRST_BYTES = 1 << 16;
@@ -16,23 +16,30 @@ final class HeaderPieces {
 
     private final CheckpointFile file;
     private final Arena arena;
+    /// Holds any piece so far; new memory costs as much as its bytes.
+    private MemorySegment memory = MemorySegment.NULL;
     private MemorySegment piece;
     private long start;
 
     /// Reads the first one.
     ///
+    /// @param offset in the file, of the first byte that will be taken
     /// @param arena for the pieces
-    HeaderPieces(CheckpointFile file, Arena arena) throws FileException {
+    HeaderPieces(CheckpointFile file, long offset, Arena arena) throws FileException {
         this.file = file;
         this.arena = arena;
-        this.piece = read(0, Math.min(FIRST_BYTES, file.bytes()));
+        this.start = offset;
+        this.piece = read(Math.min(FIRST_BYTES, file.bytes() - offset));
     }
 
-    private MemorySegment read(long offset, long bytes) throws FileException {
-        MemorySegment next = arena.allocate(bytes);
+    private MemorySegment read(long bytes) throws FileException {
+        if (memory.byteSize() < bytes) {
+            memory = arena.allocate(bytes);
+        }
+        MemorySegment next = memory.asSlice(0, bytes);
         try (ReadUnderWay read = ReadUnderWay.ofThread()) {
-            read.begin(file, offset, bytes);
-            file.readFully(next, offset);
+            read.begin(file, start, bytes);
+            file.readFully(next, start);
         }
         return next;
     }
@@ -47,7 +54,7 @@ final class HeaderPieces {
             long inPiece = offset + taken - start;
             if (inPiece == piece.byteSize()) {
                 start += piece.byteSize();
-                piece = read(start, Math.min(endOffset - start, Math.min(MAX_BYTES, GROWTH * piece.byteSize())));
+                piece = read(Math.min(endOffset - start, Math.min(MAX_BYTES, GROWTH * piece.byteSize())));
                 inPiece = 0;
             }
             int copied = Math.toIntExact(Math.min(count - taken, piece.byteSize() - inPiece));

@@ -34,9 +34,11 @@ public final class HeaderReader {
     /// @throws FileException where it cannot be read
     public static SafetensorsHeader read(CheckpointFile file) throws IOException {
         try (Arena arena = Arena.ofConfined()) {
-            HeaderPieces pieces = new HeaderPieces(file, arena);
+            HeaderPieces pieces = new HeaderPieces(file, 0, arena);
             long headerBytes = readLength(file, pieces);
-            ParsedHeader usual = parseUsual(pieces, headerBytes);
+            ParsedHeader usual = headerBytes < LongHeader.MIN_BYTES
+                    ? UsualHeader.parse(from(pieces, headerBytes), headerBytes)
+                    : parseLong(file, pieces, headerBytes);
             ParsedHeader parsed = usual != null ? usual : parse(file, headerBytes, arena);
             return checked(file.path(), file.bytes(), headerBytes, parsed);
         }
@@ -92,10 +94,17 @@ public final class HeaderReader {
         return text.chars().allMatch(c -> c >= ' ' && c < 0x7f || c == '\n') ? ": it begins with text" : "";
     }
 
-    private static ParsedHeader parseUsual(HeaderPieces pieces, long headerBytes) throws FileException {
-        long end = LENGTH_BYTES + headerBytes;
-        return UsualHeader.parse((index, target, offset, count) ->
-                pieces.take(LENGTH_BYTES + index, end, target, offset, count), headerBytes);
+    private static ParsedHeader parseLong(CheckpointFile file, HeaderPieces pieces, long headerBytes)
+            throws IOException {
+        // The first part follows what has been read already.
+        return LongHeader.parse((index, end, arena) -> from(
+                index == 0 ? pieces : new HeaderPieces(file, LENGTH_BYTES + index, arena), end),
+                headerBytes, LongHeader.PARTS);
+    }
+
+    private static UsualHeader.Source from(HeaderPieces pieces, long end) {
+        return (index, target, offset, count) ->
+                pieces.take(LENGTH_BYTES + index, LENGTH_BYTES + end, target, offset, count);
     }
 
     private static ParsedHeader parse(CheckpointFile file, long headerBytes, Arena arena) throws IOException {

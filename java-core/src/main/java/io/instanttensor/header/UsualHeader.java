@@ -23,8 +23,12 @@ final class UsualHeader {
     private static final byte[] SHAPE = ascii("shape\"");
     private static final byte[] OFFSETS = ascii("data_offsets\"");
 
+    /// Ends an entry, and begins another.
+    private static final byte[] BETWEEN_ENTRIES = ascii("},\"");
+
     private final Source source;
     private final long headerBytes;
+    /// Index of the first byte that has not been taken.
     private long takenBytes;
     /// Behind what has been taken stands a zero, which nothing expects: no loop looks for the end.
     private final byte[] window;
@@ -33,6 +37,9 @@ final class UsualHeader {
 
     private final List<ParsedHeader.Tensor> tensors = new ArrayList<>();
     private Map<String, String> metadata;
+    /// Index of the first member's first byte, and of what has not been read.
+    private long start;
+    private long stop;
     private final RecentShapes shapes = new RecentShapes();
     private long[] dims = new long[8];
 
@@ -42,36 +49,89 @@ final class UsualHeader {
         void take(long index, byte[] target, int offset, int count) throws FileException;
     }
 
-    private UsualHeader(Source source, long headerBytes) {
+    private UsualHeader(Source source, long firstByte, long headerBytes) {
         this.source = source;
+        this.takenBytes = firstByte;
         this.headerBytes = headerBytes;
-        this.window = new byte[Math.toIntExact(Math.min(WINDOW_BYTES, headerBytes)) + 1];
+        this.window = new byte[Math.toIntExact(Math.min(WINDOW_BYTES, headerBytes - firstByte)) + 1];
     }
 
     /// @return null where anything is unusual
     static ParsedHeader parse(Source source, long headerBytes) throws FileException {
+        UsualHeader whole = part(source, 0, headerBytes, headerBytes);
+        return whole == null ? null : joined(List.of(whole));
+    }
+
+    /// Some of a header's members: those from the first that begins behind an index up to the first that begins behind
+    /// another. A text may look like an entry's end; then the part before ends elsewhere, and [#joined] gives up.
+    ///
+    /// @param from index in the header; 0 for the part that it begins with
+    /// @param to index in the header; its length for the part that it ends with
+    /// @return null where anything is unusual
+    static UsualHeader part(Source source, long from, long to, long headerBytes) throws FileException {
         try {
-            return new UsualHeader(source, headerBytes).header();
+            UsualHeader part = new UsualHeader(source, from, headerBytes);
+            part.readMembers(from, to);
+            return part;
         } catch (UnusualException e) {
             return null;
         }
     }
 
-    private ParsedHeader header() throws UnusualException, FileException {
+    /// @param parts of one header, in order
+    /// @return null where they are not all of it
+    static ParsedHeader joined(List<UsualHeader> parts) {
+        List<ParsedHeader.Tensor> tensors = new ArrayList<>();
+        Map<String, String> metadata = null;
+        long stop = 0;
+        for (UsualHeader part : parts) {
+            if (part.start != stop || part.metadata != null && metadata != null) {
+                return null;
+            }
+            stop = part.stop;
+            tensors.addAll(part.tensors);
+            metadata = part.metadata == null ? metadata : part.metadata;
+        }
+        return new ParsedHeader(
+                metadata == null ? null : Collections.unmodifiableMap(metadata), LastByName.of(tensors));
+    }
+
+    private void readMembers(long from, long to) throws UnusualException, FileException {
         refill();
-        expect('{');
-        if (!found('}')) {
+        if (from == 0) {
+            expect('{');
+        } else {
+            skipToEntry();
+            start = index();
+        }
+        if (from > 0 || !found('}')) {
             do {
                 if (limit - next < ENTRY_BYTES && takenBytes < headerBytes) {
                     refill();
                 }
                 readMember();
-            } while (found(','));
-            expect('}');
+            } while (found(',') && index() < to + BETWEEN_ENTRIES.length - 1);
+            if (to == headerBytes) {
+                expect('}');
+            }
         }
-        expectSpacesOnly();
-        return new ParsedHeader(
-                metadata == null ? null : Collections.unmodifiableMap(metadata), LastByName.of(tensors));
+        if (to == headerBytes) {
+            expectSpacesOnly();
+        }
+        stop = index();
+    }
+
+    private long index() {
+        return takenBytes - (limit - next);
+    }
+
+    private void skipToEntry() throws UnusualException {
+        while (!reads(BETWEEN_ENTRIES)) {
+            if (++next > limit - BETWEEN_ENTRIES.length) {
+                throw UnusualException.INSTANCE;
+            }
+        }
+        next--;
     }
 
     /// Spaces fill a header up, so that the data is aligned.
