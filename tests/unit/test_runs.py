@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ class Columns:
 
     def __init__(self, kinds: list[Kind]) -> None:
         self.kinds = list(dict.fromkeys(kinds))
-        self.kind_numbers = [self.kinds.index(kind) for kind in kinds]
-        self.names = [str(number) for number in range(len(kinds))]
+        self._numbers = [self.kinds.index(kind) for kind in kinds]
+
+    def columns(self, indexes: Sequence[int]) -> tuple[list[str], list[int]]:
+        return list(map(str, indexes)), [self._numbers[index] for index in indexes]
 
 
 def as_on_a_gpu() -> Torch:
@@ -93,7 +96,7 @@ def test_each_tensor_has_its_own_bytes(framework: Any, make: Any) -> None:
     made = make(framework, base if isinstance(framework, Numpy) else torch.from_numpy(base),
                 _loading._runs(columns, range(len(kinds)), offsets))
     found = [(name, tensor) for batch in made for name, tensor in batch]
-    assert [name for name, _ in found] == columns.names
+    assert [name for name, _ in found] == list(map(str, range(len(kinds))))
     for (_, tensor), kind, offset in zip(found, kinds, offsets):
         assert tuple(tensor.shape) == kind.shape
         assert np.asarray(tensor).tobytes() == base[offset : offset + kind.size].tobytes()

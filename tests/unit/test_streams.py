@@ -47,7 +47,6 @@ class Load:
 
     tensor_counts = (COUNT,)
     slab_bytes = (COUNT * ELEMENTS,)
-    offsets = list(range(0, COUNT * ELEMENTS, ELEMENTS))
     java = "open"
 
     def __init__(self, done: list[Any]) -> None:
@@ -55,6 +54,9 @@ class Load:
 
     def alive(self) -> Load:
         return self
+
+    def offsets(self, first: int, stop: int) -> list[int]:
+        return list(range(first * ELEMENTS, stop * ELEMENTS, ELEMENTS))
 
     def alsoOn(self, stream: int) -> None:  # noqa: N802  (Java's)
         self.done.append(("also on", stream))
@@ -64,9 +66,10 @@ class Load:
 
 
 class Columns:
-    names = [f"t{number}" for number in range(COUNT)]
     kinds = (Kind("U8", (ELEMENTS,), ELEMENTS),)
-    kind_numbers = (0,) * COUNT
+
+    def columns(self, indexes: Sequence[int]) -> tuple[list[str], list[int]]:
+        return [f"t{number}" for number in indexes], [0] * len(indexes)
 
 
 def loading(done: list[Any], framework: Told, *, copy: bool) -> Any:

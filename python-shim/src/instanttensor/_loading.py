@@ -48,12 +48,16 @@ class SlabLoad(Load):
         # The layout is that of the engine's PythonLoad.
         address = java.layoutAddress()
         (slabs,) = _words(address, 1)
-        numbers = _words(address + 8, 3 * slabs)
+        numbers = _words(address + 8, 3 * slabs).tolist()
         self.tensor_counts = numbers[0::3]
         self.slab_bytes = numbers[1::3]
-        self.offsets = _words(address + 8 * (1 + 3 * slabs), sum(self.tensor_counts))
+        self._offsets = _words(address + 8 * (1 + 3 * slabs), sum(self.tensor_counts))
 
         self.slabs: Slabs | None = None
+
+    def offsets(self, first: int, stop: int) -> list[int]:
+        """Where some of the load's tensors lie in their slabs, in bytes."""
+        return self._offsets[first:stop].tolist()
 
     def leave(self) -> None:
         if self.slabs is not None:
@@ -92,9 +96,9 @@ class SlabLoad(Load):
         waiting(java.stagedBytes())
 
 
-def _words(address: int, count: int) -> list[int]:
-    """64-bit numbers of the engine's. A list of a ctypes array would be the same, at twenty times the cost."""
-    return memoryview(ctypes.string_at(address, 8 * count)).cast("q").tolist()
+def _words(address: int, count: int) -> memoryview:
+    """64-bit numbers of the engine's. A ctypes array would be the same, at twenty times the cost of a list of it."""
+    return memoryview(ctypes.string_at(address, 8 * count)).cast("q")
 
 
 def start(checkpoint: Checkpoint, options: Any) -> SlabLoad:
@@ -163,7 +167,7 @@ def tensors(
         first, stop = stop, stop + count
         base, stream = slabs.take()
         owned = copy and not (count == 1 and slab_bytes > cap_bytes)
-        runs = _runs(catalogue, selected[first:stop], load.offsets[first:stop])
+        runs = _runs(catalogue, selected[first:stop], load.offsets(first, stop))
         batches = (_copies if owned else _views)(framework, base, runs)
         # The generator below holds the slab; here nothing may, or it would not come back before the next
         # one is asked for.
@@ -197,9 +201,9 @@ def _followed(load: SlabLoad, framework: Framework, stream: int) -> int:
 
 def _runs(catalogue: Catalogue, indexes: Sequence[int], offsets: Sequence[int]) -> Iterator[Run]:
     """The tensors of a slab, in as few runs as there can be: experts have many neighbours alike."""
-    names = list(map(catalogue.names.__getitem__, indexes))
+    names, numbers = catalogue.columns(indexes)
     first = 0
-    for number, alike in groupby(map(catalogue.kind_numbers.__getitem__, indexes)):
+    for number, alike in groupby(numbers):
         kind = catalogue.kinds[number]
         stop = first + len(list(alike))
         while first < stop:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ._frameworks import Framework
     from ._loading import SlabLoad
 
-# Of slabs that ranks fill together, as many have no view while one is completed ahead: that one, the one that is about to
-# be handed out, and two that readers fill.
+# Of slabs that ranks fill together, as many have no view while one is completed ahead: that one, the one that is
+# about to be handed out, and two that readers fill.
 _SLABS_WITHOUT_VIEW = 4
 
 

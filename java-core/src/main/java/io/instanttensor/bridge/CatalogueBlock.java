@@ -24,7 +24,7 @@ import java.util.stream.IntStream;
 /// ```
 /// int64 tensors, kinds, dims, name bytes
 /// int64 kind[tensors]          index of its kind
-/// int64 nameLength[tensors]    in code points
+/// int64 nameEnd[tensors]       offset in the names, behind its last byte
 /// int64 dtype[kinds]           ordinal of DType
 /// int64 bytes[kinds]
 /// int64 rank[kinds]
@@ -70,11 +70,11 @@ final class CatalogueBlock {
                 number = numbers.computeIfAbsent(kind, next -> numbers.size());
             }
             columns[i] = number;
-            columns[i + count] = entry.name().codePointCount(0, entry.name().length());
             if (i > 0) {
                 names.write(0);
             }
             names.writeBytes(entry.name().getBytes(StandardCharsets.UTF_8));
+            columns[i + count] = names.size();
         }
         Set<Kind> kinds = numbers.keySet();
         long[] dtypes = kinds.stream().mapToLong(each -> each.dtype.ordinal()).toArray();

@@ -27,7 +27,7 @@ class CatalogueBlockTest {
         long[] words = {
             5, 4, 7, names.length,
             0, 1, 2, 0, 3,
-            2, 0, 1, 1, 2,
+            3, 4, 6, 8, 14,
             DType.BF16.ordinal(), DType.U64.ordinal(), DType.F32.ordinal(), DType.BOOL.ordinal(),
             12, 8, 24, 0,
             2, 0, 2, 3,
