@@ -15,6 +15,15 @@ final class CuResult {
         }
     }
 
+    /// The same for what is called thousands of times, and first by readers that wait for each other.
+    ///
+    /// @param what follows `relation`
+    static void check(int result, String call, String relation, Object what) {
+        if (result != CUresult.CUDA_SUCCESS) {
+            throw failure(result, call, relation + what);
+        }
+    }
+
     /// @return `cuMemAlloc of 8 bytes on cuda:0: CUDA_ERROR_UNKNOWN (999)`
     static DeviceException failure(int result, String call, String what) {
         return failure(result, call + " " + what);

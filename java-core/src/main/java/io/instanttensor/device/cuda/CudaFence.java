@@ -28,7 +28,7 @@ final class CudaFence implements Fence {
     static CudaFence create(PrimaryContext context) {
         String what = "fence of " + context;
         CUevent event = new CUevent();
-        CuResult.check(cuEventCreate(event, FLAGS), "cuEventCreate", () -> "for a " + what);
+        CuResult.check(cuEventCreate(event, FLAGS), "cuEventCreate", "for a ", what);
         return new CudaFence(new CudaResource(context, what, "cuEventDestroy", () -> cuEventDestroy(event)), event);
     }
 
@@ -42,12 +42,12 @@ final class CudaFence implements Fence {
 
     void recordIn(CUstream stream, String streamName) {
         resource.requireOpen();
-        CuResult.check(cuEventRecord(event, stream), "cuEventRecord", () -> "in a " + streamName);
+        CuResult.check(cuEventRecord(event, stream), "cuEventRecord", "in a ", streamName);
     }
 
     void holdUp(CUstream stream, String streamName) {
         resource.requireOpen();
-        CuResult.check(cuStreamWaitEvent(stream, event, 0), "cuStreamWaitEvent", () -> "in a " + streamName);
+        CuResult.check(cuStreamWaitEvent(stream, event, 0), "cuStreamWaitEvent", "in a ", streamName);
     }
 
     @Override
@@ -57,14 +57,14 @@ final class CudaFence implements Fence {
         if (result == CUresult.CUDA_ERROR_NOT_READY) {
             return false;
         }
-        CuResult.check(result, "cuEventQuery", () -> "of a " + resource);
+        CuResult.check(result, "cuEventQuery", "of a ", resource);
         return true;
     }
 
     @Override
     public void await() {
         resource.requireOpen();
-        CuResult.check(cuEventSynchronize(event), "cuEventSynchronize", () -> "of a " + resource);
+        CuResult.check(cuEventSynchronize(event), "cuEventSynchronize", "of a ", resource);
     }
 
     @Override

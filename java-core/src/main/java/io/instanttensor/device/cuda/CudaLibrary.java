@@ -103,5 +103,6 @@ final class CudaLibrary {
     // Result codes are ours to judge. Being the first call, this runs JCuda's static initialiser.
     private static void initialise() {
         JCudaDriver.setExceptionsEnabled(false);
+        RawPointers.prepare();
     }
 }

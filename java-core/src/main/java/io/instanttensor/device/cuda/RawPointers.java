@@ -15,6 +15,12 @@ final class RawPointers {
 
     private RawPointers() {}
 
+    /// Has the JVM link the field's access, which takes it 5 ms at the first use: all readers would wait for one.
+    static void prepare() {
+        stream(0);
+        device(0);
+    }
+
     /// For the driver to read from; lives as long as the segment does.
     static Pointer host(MemorySegment segment) {
         return new HostPointer(segment.address());
