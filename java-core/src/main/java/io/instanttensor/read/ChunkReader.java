@@ -43,13 +43,13 @@ public final class ChunkReader {
         long needed = lead + chunk.bytes();
         long room = (needed + access.alignmentBytes() - 1) & -access.alignmentBytes();
         MemorySegment target = buffer.asSlice(chunk.bufferOffset() - lead, room);
-        long got = readUpTo(target, start, needed, reads, source);
+        boolean direct = access.mode() == FileAccess.Mode.DIRECT
+                || access.mode() == FileAccess.Mode.MIXED && source != file;
+        long got = readUpTo(target, start, needed, direct ? access.alignmentBytes() : 1, reads, source);
         if (got < needed) {
             throw file.endedEarly(chunk.fileOffset(), chunk.bytes(), Math.max(0, got - lead));
         }
         file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
-        boolean direct = access.mode() == FileAccess.Mode.DIRECT
-                || access.mode() == FileAccess.Mode.MIXED && source != file;
         Recorder.endRead(event, file.path(), chunk.fileOffset(), chunk.bytes(), direct);
     }
 
@@ -58,26 +58,29 @@ public final class ChunkReader {
         if (access.inMemory() || access.method() == ReadMethod.MMAP) {
             return file;
         }
-        if (access.mode() == FileAccess.Mode.MIXED
-                && PageCacheProbe.holds(file, chunk.fileOffset(), chunk.bytes())) {
-            return file;
-        }
-        return methods.own(file, access.direct());
+        return isCached(chunk) ? file : methods.own(file, access.direct());
     }
 
-    /// Reads a chunk's segments straight to where they belong; for buffered files only, since the
-    /// target's alignment is anybody's guess.
+    /// Whether the page cache holds a chunk, now, of a file of which it holds parts.
+    public boolean isCached(Chunk chunk) {
+        return access.mode() == FileAccess.Mode.MIXED
+                && PageCacheProbe.holds(file, chunk.fileOffset(), chunk.bytes());
+    }
+
+    /// Reads a chunk's segments straight to where they belong, through the page cache, since the target's alignment is
+    /// anybody's guess.
     ///
     /// @param methods of the calling thread
     /// @throws FileException where the file ends early or the read fails
     public void readInto(Chunk chunk, MemorySegment slab, ReadMethods methods) throws FileException {
         PositionalReads reads = methods.of(access.method());
-        CheckpointFile source = source(chunk, methods);
+        // Of a file that is also read directly, the common descriptor is the one that is not.
+        CheckpointFile source = access.mode() == FileAccess.Mode.MIXED ? file : source(chunk, methods);
         for (Segment segment : chunk.segments()) {
             ReadEvent event = Recorder.beginRead();
             long fileOffset = chunk.fileOffset() + segment.chunkOffset();
             long got = readUpTo(
-                    slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset, segment.bytes(), reads,
+                    slab.asSlice(segment.slabOffset(), segment.bytes()), fileOffset, segment.bytes(), 1, reads,
                     source);
             if (got < segment.bytes()) {
                 throw file.endedEarly(fileOffset, segment.bytes(), got);
@@ -112,12 +115,12 @@ public final class ChunkReader {
 
     /// A read may stop short: at the file's end, or because the file system felt like it, and a direct one inside a
     /// unit. The next one starts again at the last whole unit, and no progress from there means the end.
-    private long readUpTo(
-            MemorySegment target, long start, long needed, PositionalReads reads, CheckpointFile source)
+    private static long readUpTo(
+            MemorySegment target, long start, long needed, int unit, PositionalReads reads, CheckpointFile source)
             throws FileException {
         long got = 0;
         while (got < needed) {
-            long whole = got & -access.alignmentBytes();
+            long whole = got & -unit;
             long read = whole + reads.readOnce(source, target.asSlice(whole), start + whole);
             if (read <= got) {
                 break;

@@ -2,6 +2,7 @@ package io.instanttensor.stage;
 
 import io.instanttensor.device.Device;
 import io.instanttensor.device.DeviceId;
+import io.instanttensor.device.OutOfDeviceMemoryException;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.posix.EngineThreads;
 import io.instanttensor.read.ChunkReader;
@@ -147,8 +148,22 @@ public final class ReadPipeline {
     }
 
     /// The next chunk to read; null when there is none or the load was stopped.
-    Claims.Claim claim() {
-        return stopped ? null : claims.next();
+    Claims.Claim claim() throws InterruptedException {
+        return stopped ? null : claims.next(depth.allowed(), this::hasRoom);
+    }
+
+    private boolean hasRoom(int slab) throws InterruptedException {
+        try {
+            return room.openAtOnce(slab) != null;
+        } catch (OutOfDeviceMemoryException e) {
+            // Whoever needs it meets the same, or there is room by then.
+            return false;
+        }
+    }
+
+    /// A claimed chunk has been read, or never will be.
+    void over(Claims.Claim claim) {
+        claims.over(claim);
     }
 
     /// A batch has come to where it belongs without a buffer.

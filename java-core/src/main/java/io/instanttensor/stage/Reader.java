@@ -58,8 +58,9 @@ final class Reader implements Runnable {
     private boolean moveNext() throws IOException, InterruptedException {
         waitedNanos = 0;
         long bytes = 0;
+        Claims.Claim claim = null;
         try {
-            Claims.Claim claim = pipeline.claim();
+            claim = pipeline.claim();
             if (claim == null) {
                 return false;
             }
@@ -70,6 +71,9 @@ final class Reader implements Runnable {
             }
             return true;
         } finally {
+            if (claim != null) {
+                pipeline.over(claim);
+            }
             pipeline.readOver(bytes, waitedNanos);
         }
     }

@@ -1,6 +1,8 @@
 package io.instanttensor.stage;
 
 import io.instanttensor.plan.Batch;
+import io.instanttensor.plan.Chunk;
+import java.util.Iterator;
 import java.util.Optional;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
@@ -8,19 +10,38 @@ import java.util.function.BooleanSupplier;
 /// A batch under way: the buffer that its chunks are read into, and how many are missing.
 final class StagedBatch {
     private final Batch batch;
+    private final boolean cached;
     private final boolean direct;
+    private final Iterator<Chunk> chunks;
     private final AtomicInteger chunksLeft;
     private StagingBuffer buffer;
 
+    /// @param cached whether the page cache holds all of it, of files of which it holds parts
     /// @param direct whether any of its chunks is read directly
-    StagedBatch(Batch batch, boolean direct) {
+    StagedBatch(Batch batch, boolean cached, boolean direct) {
         this.batch = batch;
+        this.cached = cached;
         this.direct = direct;
+        this.chunks = batch.chunks().iterator();
         this.chunksLeft = new AtomicInteger(batch.chunks().size());
     }
 
     Batch batch() {
         return batch;
+    }
+
+    /// Whether any of its chunks has not been claimed. By one thread at a time, as [#next].
+    boolean hasNext() {
+        return chunks.hasNext();
+    }
+
+    Chunk next() {
+        return chunks.next();
+    }
+
+    /// Whether it is in the page cache, and read from there.
+    boolean cached() {
+        return cached;
     }
 
     /// Whether any of its chunks is read directly: then all of them go through the buffer, wherever they go.
