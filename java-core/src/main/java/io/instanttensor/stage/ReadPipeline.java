@@ -19,11 +19,9 @@ public final class ReadPipeline {
     private final List<ChunkReader> files;
     private final SlabRoom room;
     private final Device device;
-    private final StagingPool staging;
+    private final LoadStaging staging;
     private final Copier copier;
     private final StageCounters counters;
-    private final long bufferBytes;
-    private final long stagingBytes;
     private final boolean toDevice;
     /// To begin with.
     private final int readers;
@@ -46,11 +44,9 @@ public final class ReadPipeline {
         this.files = files;
         this.room = room;
         this.device = device;
-        this.staging = staging;
+        this.staging = new LoadStaging(staging, plan.bufferBytes(), stagingBytes);
         this.copier = new Copier(device, counters);
         this.counters = counters;
-        this.bufferBytes = plan.bufferBytes();
-        this.stagingBytes = stagingBytes;
         this.toDevice = device.id().kind() == DeviceId.Kind.CUDA && readToDevice(files);
         int chunks = plan.count(mostReaders).chunks();
         this.readers = Math.min(readers, chunks);
@@ -264,19 +260,11 @@ public final class ReadPipeline {
         return device;
     }
 
-    StagingPool staging() {
+    LoadStaging staging() {
         return staging;
     }
 
     StageCounters counters() {
         return counters;
-    }
-
-    long bufferBytes() {
-        return bufferBytes;
-    }
-
-    long stagingBytes() {
-        return stagingBytes;
     }
 }

@@ -82,9 +82,9 @@ final class Reader implements Runnable {
     private boolean move(StagedBatch batch, Chunk chunk) throws IOException, InterruptedException {
         ChunkReader file = pipeline.file(chunk.file());
         SlabRoom.Target target = pipeline.room().openAtOnce(chunk.slab());
-        if (target == null && pipeline.staged(batch)) {
-            Optional<StagingBuffer> ahead = batch.openAhead(
-                    pipeline.staging(), pipeline.bufferBytes(), pipeline.stagingBytes());
+        // What lies in memory does not come any sooner.
+        if (target == null && !pipeline.toDevice() && (pipeline.staged(batch) || !file.access().inMemory())) {
+            Optional<StagingBuffer> ahead = batch.openAhead(pipeline.staging());
             if (ahead.isPresent()) {
                 return stage(batch, chunk, ahead.get(), null);
             }
@@ -98,7 +98,7 @@ final class Reader implements Runnable {
             return false;
         }
         // Buffered bytes go straight to where they belong, if the host can write there.
-        boolean intoHost = !batch.direct() && target.memory().hostView().isPresent();
+        boolean intoHost = !batch.direct() && target.memory().hostView().isPresent() && batch.goStraight();
         if (intoHost || pipeline.toDevice()) {
             if (intoHost) {
                 readInto(file, chunk, target);
@@ -149,8 +149,7 @@ final class Reader implements Runnable {
     private Optional<StagingBuffer> openBuffer(StagedBatch batch) throws InterruptedException {
         WaitEvent event = Recorder.beginWait();
         long start = System.nanoTime();
-        Optional<StagingBuffer> buffer = batch.open(
-                pipeline.staging(), pipeline.bufferBytes(), pipeline.stagingBytes(), pipeline::stopped);
+        Optional<StagingBuffer> buffer = batch.open(pipeline.staging(), pipeline::stopped);
         waited(counters.stagingWaitNanos, System.nanoTime() - start);
         Recorder.endWait(event, WaitEvent.For.STAGING);
         return buffer;

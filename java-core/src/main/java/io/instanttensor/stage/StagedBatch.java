@@ -15,6 +15,7 @@ final class StagedBatch {
     private final Iterator<Chunk> chunks;
     private final AtomicInteger chunksLeft;
     private StagingBuffer buffer;
+    private boolean straight;
 
     /// @param cached whether the page cache holds all of it, of files of which it holds parts
     /// @param direct whether any of its chunks is read directly
@@ -53,22 +54,27 @@ final class StagedBatch {
     /// them read, and nothing keeps the buffer from the pool for longer than reads take.
     ///
     /// @param stopped asked while waiting; empty is returned once it says yes
-    synchronized Optional<StagingBuffer> open(
-            StagingPool pool, long bufferBytes, long limitBytes, BooleanSupplier stopped)
+    synchronized Optional<StagingBuffer> open(LoadStaging staging, BooleanSupplier stopped)
             throws InterruptedException {
         if (buffer == null) {
-            buffer = pool.acquire(bufferBytes, limitBytes, stopped).orElse(null);
+            buffer = staging.acquire(stopped).orElse(null);
         }
         return Optional.ofNullable(buffer);
     }
 
     /// The same for reads that come before there is room for what they bring: a buffer is taken only where that
     /// leaves enough of them to others, and without waiting.
-    synchronized Optional<StagingBuffer> openAhead(StagingPool pool, long bufferBytes, long limitBytes) {
-        if (buffer == null) {
-            buffer = pool.acquireAhead(bufferBytes, limitBytes).orElse(null);
+    synchronized Optional<StagingBuffer> openAhead(LoadStaging staging) {
+        if (buffer == null && !straight) {
+            buffer = staging.acquireAhead().orElse(null);
         }
         return Optional.ofNullable(buffer);
+    }
+
+    /// Decides, for all its chunks, that they go straight to the host's slab; not where one has gone ahead.
+    synchronized boolean goStraight() {
+        straight = buffer == null;
+        return straight;
     }
 
     /// One more chunk lies in the buffer.

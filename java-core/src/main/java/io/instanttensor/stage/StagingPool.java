@@ -7,6 +7,7 @@ import java.util.Deque;
 import java.util.Iterator;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.BooleanSupplier;
 
@@ -66,7 +67,7 @@ public final class StagingPool implements AutoCloseable {
                     }
                     pinnedBytes += bytes;
                 }
-                release(make(bytes));
+                release(make(bytes, new AtomicInteger()));
             }
         }
     }
@@ -75,22 +76,32 @@ public final class StagingPool implements AutoCloseable {
     /// nothing but reads.
     ///
     /// @param limitBytes of buffers in use, at which there is none; a single one may exceed it
+    /// @param held how many the load has; one more from now on. Others may keep theirs for as long as their callers
+    ///     like, so a load that has none gets one beyond the limit, if that is not exceeded already
     /// @param stopped asked while waiting; empty is returned once it says yes
-    Optional<StagingBuffer> acquire(long bytes, long limitBytes, BooleanSupplier stopped) throws InterruptedException {
+    Optional<StagingBuffer> acquire(long bytes, long limitBytes, AtomicInteger held, BooleanSupplier stopped)
+            throws InterruptedException {
         while (!stopped.getAsBoolean()) {
             Turn turn;
             synchronized (this) {
-                Optional<StagingBuffer> found = takeIdle(bytes, limitBytes);
-                if (found.isPresent()) {
+                collect();
+                boolean beyond = held.get() == 0 && copying.isEmpty() && pinnedBytes <= LIMIT_BYTES;
+                Optional<StagingBuffer> found = takeIdle(bytes, beyond ? Long.MAX_VALUE : limitBytes);
+                if (found.isEmpty()) {
+                    turn = beyond ? makeBeyond(bytes) : nextTurn(bytes, limitBytes);
+                } else {
+                    held.incrementAndGet();
                     return found;
                 }
-                turn = nextTurn(bytes, limitBytes);
+                if (turn == Turn.MAKE) {
+                    held.incrementAndGet();
+                }
                 if (turn == Turn.WAIT) {
                     TimeUnit.MILLISECONDS.timedWait(this, STOP_CHECK_MILLIS);
                 }
             }
             if (turn == Turn.MAKE) {
-                return Optional.of(make(bytes));
+                return Optional.of(make(bytes, held));
             }
             if (turn == Turn.WATCH) {
                 watch(stopped);
@@ -100,19 +111,25 @@ public final class StagingPool implements AutoCloseable {
     }
 
     /// A buffer for reading ahead; none where only few are left, or where it would take a wait.
-    Optional<StagingBuffer> acquireAhead(long bytes, long limitBytes) {
+    ///
+    /// @param held how many the load has; one more, if there is one
+    Optional<StagingBuffer> acquireAhead(long bytes, long limitBytes, AtomicInteger held) {
         synchronized (this) {
             collect();
             if (closed || pinnedBytes - idleBytes() + (1 + NOT_AHEAD) * bytes > limitBytes) {
                 return Optional.empty();
             }
             Optional<StagingBuffer> found = takeIdle(bytes, limitBytes);
-            if (found.isPresent() || pinnedBytes + bytes > LIMIT_BYTES) {
+            if (found.isEmpty() && pinnedBytes + bytes > LIMIT_BYTES) {
+                return found;
+            }
+            held.incrementAndGet();
+            if (found.isPresent()) {
                 return found;
             }
             pinnedBytes += bytes;
         }
-        return Optional.of(make(bytes));
+        return Optional.of(make(bytes, held));
     }
 
     /// What a thread does that found no idle buffer.
@@ -126,13 +143,9 @@ public final class StagingPool implements AutoCloseable {
     }
 
     private Turn nextTurn(long bytes, long limitBytes) {
-        if (closed) {
-            throw new IllegalStateException("the staging pool of " + device.id() + " is closed");
-        }
+        requireOpen();
         if (hasRoom(bytes, limitBytes)) {
-            while (pinnedBytes + bytes > LIMIT_BYTES && !idle.isEmpty()) {
-                free(idle.pop());
-            }
+            makeRoom(bytes);
             // A load that uses larger buffers than the limit allows still gets one.
             if (pinnedBytes == 0 || pinnedBytes + bytes <= LIMIT_BYTES) {
                 pinnedBytes += bytes;
@@ -160,8 +173,27 @@ public final class StagingPool implements AutoCloseable {
         return sum;
     }
 
+    private Turn makeBeyond(long bytes) {
+        requireOpen();
+        makeRoom(bytes);
+        pinnedBytes += bytes;
+        return Turn.MAKE;
+    }
+
+    /// Frees what nobody uses, of another size than the one that is wanted.
+    private void makeRoom(long bytes) {
+        while (pinnedBytes + bytes > LIMIT_BYTES && !idle.isEmpty()) {
+            free(idle.pop());
+        }
+    }
+
+    private void requireOpen() {
+        if (closed) {
+            throw new IllegalStateException("the staging pool of " + device.id() + " is closed");
+        }
+    }
+
     private Optional<StagingBuffer> takeIdle(long bytes, long limitBytes) {
-        collect();
         if (!hasRoom(bytes, limitBytes)) {
             return Optional.empty();
         }
@@ -193,7 +225,7 @@ public final class StagingPool implements AutoCloseable {
             }
             if (passed) {
                 all.remove();
-                idle.push(buffer);
+                keep(buffer);
                 found = true;
             }
         }
@@ -223,12 +255,13 @@ public final class StagingPool implements AutoCloseable {
 
     /// Makes a buffer that has been counted already. Outside the lock: pinning takes long, and several
     /// readers do it at once.
-    private StagingBuffer make(long bytes) {
+    private StagingBuffer make(long bytes, AtomicInteger held) {
         try {
             return new StagingBuffer(device, bytes);
         } catch (RuntimeException | Error e) {
             synchronized (this) {
                 pinnedBytes -= bytes;
+                held.decrementAndGet();
                 notifyAll();
             }
             throw e;
@@ -237,12 +270,17 @@ public final class StagingPool implements AutoCloseable {
 
     /// Takes a buffer back that nobody copies from.
     synchronized void release(StagingBuffer buffer) {
-        if (closed) {
+        keep(buffer);
+        notifyAll();
+    }
+
+    /// For the next who wants one; what went beyond the limit is not kept.
+    private void keep(StagingBuffer buffer) {
+        if (closed || pinnedBytes > LIMIT_BYTES && pinnedBytes > buffer.bytes()) {
             free(buffer);
         } else {
             idle.push(buffer);
         }
-        notifyAll();
     }
 
     /// Takes a buffer back whose fence stands behind the copies from it.

@@ -14,6 +14,7 @@ import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
@@ -68,12 +69,13 @@ class StagingPoolTest {
     void loadWithALimitOfItsOwnHasNoMoreInUseAndLeavesTheOthersIdle() throws Exception {
         List<StagingBuffer> all = List.of(take(MIB).orElseThrow(), take(MIB).orElseThrow(), take(MIB).orElseThrow());
         all.forEach(pool::release);
-        StagingBuffer first = pool.acquire(MIB, 2 * MIB, () -> false).orElseThrow();
-        StagingBuffer second = pool.acquire(MIB, 2 * MIB, () -> false).orElseThrow();
+        StagingBuffer first = pool.acquire(MIB, 2 * MIB, several(), () -> false).orElseThrow();
+        StagingBuffer second = pool.acquire(MIB, 2 * MIB, several(), () -> false).orElseThrow();
         AtomicBoolean tried = new AtomicBoolean();
-        assertEquals(Optional.empty(), pool.acquire(MIB, 2 * MIB, () -> tried.getAndSet(true)));
+        assertEquals(Optional.empty(), pool.acquire(MIB, 2 * MIB, several(), () -> tried.getAndSet(true)));
         pool.release(second);
-        assertSame(second, pool.acquire(MIB, 2 * MIB, () -> false).orElseThrow(), "the last that was in use");
+        assertSame(second, pool.acquire(MIB, 2 * MIB, several(), () -> false).orElseThrow(),
+                "the last that was in use");
         assertEquals(3 * MIB, pool.pinnedBytes());
         pool.release(first);
         pool.release(second);
@@ -111,7 +113,8 @@ class StagingPoolTest {
         Thread.ofPlatform().daemon().start(() -> {
             try {
                 waiter.complete(
-                        pool.acquire(StagingPool.LIMIT_BYTES, StagingPool.LIMIT_BYTES, () -> false).orElseThrow());
+                        pool.acquire(StagingPool.LIMIT_BYTES, StagingPool.LIMIT_BYTES, several(), () -> false)
+                                .orElseThrow());
             } catch (InterruptedException e) {
                 waiter.completeExceptionally(e);
             }
@@ -127,7 +130,7 @@ class StagingPoolTest {
         StagingBuffer all = take(StagingPool.LIMIT_BYTES).orElseThrow();
         AtomicBoolean stopped = new AtomicBoolean();
         Thread.ofPlatform().daemon().start(() -> stopped.set(true));
-        assertEquals(Optional.empty(), pool.acquire(MIB, StagingPool.LIMIT_BYTES, stopped::get));
+        assertEquals(Optional.empty(), pool.acquire(MIB, StagingPool.LIMIT_BYTES, several(), stopped::get));
         pool.release(all);
     }
 
@@ -161,9 +164,38 @@ class StagingPoolTest {
         assertEquals(StagingPool.LIMIT_BYTES, pool.pinnedBytes());
     }
 
+    /// Whoever reads ahead keeps buffers for as long as its caller likes, and the caller may wait for another load.
+    @Test
+    void loadWithoutABufferGetsOneBeyondTheLimitAndNobodyASecond() throws Exception {
+        AtomicInteger ahead = new AtomicInteger();
+        List<StagingBuffer> kept = new ArrayList<>();
+        for (Optional<StagingBuffer> next = pool.acquireAhead(2 * MIB, StagingPool.LIMIT_BYTES, ahead);
+                next.isPresent();
+                next = pool.acquireAhead(2 * MIB, StagingPool.LIMIT_BYTES, ahead)) {
+            kept.add(next.get());
+        }
+        assertEquals(kept.size(), ahead.get());
+        AtomicInteger other = new AtomicInteger();
+        StagingBuffer one = pool.acquire(8 * MIB, StagingPool.LIMIT_BYTES / 2, other, () -> false).orElseThrow();
+        assertEquals(1, other.get());
+        assertEquals(kept.size() * 2 * MIB + 8 * MIB, pool.pinnedBytes());
+        assertTrue(pool.pinnedBytes() > StagingPool.LIMIT_BYTES);
+        AtomicBoolean tried = new AtomicBoolean();
+        assertEquals(Optional.empty(), pool.acquire(
+                8 * MIB, StagingPool.LIMIT_BYTES, new AtomicInteger(), () -> tried.getAndSet(true)));
+        pool.release(one);
+        assertEquals(kept.size() * 2 * MIB, pool.pinnedBytes(), "what went beyond is not kept");
+        kept.forEach(pool::release);
+    }
+
+    /// Of a load that has some.
+    private static AtomicInteger several() {
+        return new AtomicInteger(2);
+    }
+
     /// A buffer if there is one without waiting for another thread.
     private Optional<StagingBuffer> take(long bytes) throws InterruptedException {
         AtomicBoolean tried = new AtomicBoolean();
-        return pool.acquire(bytes, StagingPool.LIMIT_BYTES, () -> tried.getAndSet(true));
+        return pool.acquire(bytes, StagingPool.LIMIT_BYTES, several(), () -> tried.getAndSet(true));
     }
 }
