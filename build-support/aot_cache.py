@@ -24,7 +24,7 @@ def record() -> None:
     engine = _bridge.engine()
     engine.rehearse()
     descriptor = engine.rehearsalFile()
-    options = engine.options(0, 0, 0, 0, 0, 0.0, 0, 1, 1)
+    options = engine.options(0, 0, 0, 0, 0, 0.0, 0, 1, 1, 1)
     java = _bridge.wait_open(f"/proc/self/fd/{descriptor}", "", options)
     load = _loading.start_all(java, options)
     managed = load.alive().poll(0, 10_000)

@@ -15,7 +15,8 @@ from rank_worlds import Cases, error, go_through, meet
 from ranks import KIB, PATIENCE_S, digest, expected
 from safetensors.torch import save_file
 
-TENSORS, TENSOR_BYTES = 64, 200_000
+# Several lie in a slab.
+TENSORS, TENSOR_BYTES = 256, 50_000
 BUFFER_BYTES = 900 * KIB
 
 case = CASES = Cases()
@@ -23,7 +24,7 @@ case = CASES = Cases()
 
 def write_checkpoints(folder: Path) -> None:
     """One checkpoint, on a file system that all nodes share."""
-    values = {f"t{n:02}": torch.randint(0, 255, (TENSOR_BYTES,), dtype=torch.uint8) for n in range(TENSORS)}
+    values = {f"t{n:03}": torch.randint(0, 255, (TENSOR_BYTES,), dtype=torch.uint8) for n in range(TENSORS)}
     save_file(values, folder / "shared.safetensors")
 
 

@@ -136,7 +136,7 @@ class Checkpoint(JavaOwner):
             )
 
     def load_options(
-        self, *, buffer_bytes: int | None = None, rank: int = 0, world: int = 1, processes: int = 1
+        self, *, buffer_bytes: int | None = None, rank: int = 0, world: int = 1, processes: int = 1, ranks: int = 1
     ) -> Any:
         """The options of a load as the engine takes them."""
         options = self._options
@@ -151,6 +151,7 @@ class Checkpoint(JavaOwner):
             rank,
             world,
             processes,
+            ranks,
         )
 
     def stats(self) -> dict[str, Any]:

@@ -58,7 +58,12 @@ def _start(checkpoint: Checkpoint, agreed: _agreement.Agreed | None) -> _loading
     if checkpoint.read_once_per == "node":
         group.read_with(agreed.node)
     options = checkpoint.load_options(
-        buffer_bytes=agreed.cap_bytes, rank=group.part, world=group.parts, processes=len(agreed.node)
+        buffer_bytes=agreed.cap_bytes,
+        rank=group.part,
+        world=group.parts,
+        processes=len(agreed.node),
+        # All cut alike, also a rank that is alone on its machine and reads all.
+        ranks=group.world,
     )
     return _loading.start(checkpoint, options)
 

@@ -156,7 +156,7 @@ public final class Checkpoint implements AutoCloseable {
     public Load load(int[] tensors, LoadOptions options) throws IOException {
         DeviceHome home = DeviceHome.of(options.device());
         SlabBudget budget = budget(tensors, options);
-        SlabBudget own = options.share().world() == 1 ? budget : budget.ofGathered();
+        SlabBudget own = options.ranks() == 1 ? budget : budget.ofGathered();
         LoadPlan plan = plan(tensors, own, options);
         SlabPool pool = new SlabPool(home.device(), own, plan.slabs().size() > 1);
         return start(plan, home, pool, options, budget);

@@ -15,15 +15,17 @@ import java.util.OptionalLong;
 /// @param maxFreeFraction of the device's free memory that the default for `bufferBytes` may take
 /// @param share which part of every slab this process reads, where several fill the same slabs
 /// @param processes of this machine that load together, this one included; they share its processors
+/// @param ranks that cut their slabs alike, this one included, also where they fill others
 public record LoadOptions(
         DeviceId device, OptionalLong bufferBytes, long chunkBytes, OptionalInt readers, OptionalInt readsInFlight,
-        double maxFreeFraction, PlanLimits.Share share, int processes) {
+        double maxFreeFraction, PlanLimits.Share share, int processes, int ranks) {
     public static final double DEFAULT_MAX_FREE_FRACTION = 0.5;
 
     public LoadOptions {
         requirePositive("readers", readers);
         requirePositive("reads in flight", readsInFlight);
         requirePositive("processes", OptionalInt.of(processes));
+        requirePositive("ranks", OptionalInt.of(ranks));
     }
 
     private static void requirePositive(String what, OptionalInt number) {
@@ -34,6 +36,6 @@ public record LoadOptions(
 
     public static LoadOptions defaults(DeviceId device) {
         return new LoadOptions(device, OptionalLong.empty(), PlanLimits.DEFAULT_CHUNK_BYTES, OptionalInt.empty(),
-                OptionalInt.empty(), DEFAULT_MAX_FREE_FRACTION, PlanLimits.Share.ALL, 1);
+                OptionalInt.empty(), DEFAULT_MAX_FREE_FRACTION, PlanLimits.Share.ALL, 1, 1);
     }
 }

@@ -136,7 +136,7 @@ class CheckpointTest {
         byte[] whole = new byte[190];
         for (int rank = 0; rank < 2; rank++) {
             LoadOptions options = new LoadOptions(DeviceId.HOST, OptionalLong.empty(), 4096, OptionalInt.empty(),
-                    OptionalInt.empty(), 0.5, new PlanLimits.Share(rank, 2), 2);
+                    OptionalInt.empty(), 0.5, new PlanLimits.Share(rank, 2), 2, 2);
             try (Checkpoint checkpoint = open(path);
                     Load load = checkpoint.load(options);
                     Slab slab = load.next()) {
@@ -204,7 +204,7 @@ class CheckpointTest {
     @Test
     void loadedLoadTellsWhatItDid() throws Exception {
         LoadOptions options = new LoadOptions(DeviceId.HOST, OptionalLong.of(400), 4096, OptionalInt.of(2),
-                OptionalInt.empty(), 0.5, PlanLimits.Share.ALL, 1);
+                OptionalInt.empty(), 0.5, PlanLimits.Share.ALL, 1, 1);
         try (Checkpoint checkpoint = open(threeTensors("a"));
                 Load load = checkpoint.load(options)) {
             for (Slab slab = load.next(); slab != null; slab = load.next()) {
@@ -294,7 +294,7 @@ class CheckpointTest {
 
     private static LoadOptions options(OptionalInt readers, OptionalInt readsInFlight) {
         return new LoadOptions(DeviceId.HOST, OptionalLong.empty(), PlanLimits.DEFAULT_CHUNK_BYTES, readers,
-                readsInFlight, 0.5, PlanLimits.Share.ALL, 1);
+                readsInFlight, 0.5, PlanLimits.Share.ALL, 1, 1);
     }
 
     private Path threeTensors(String name) {

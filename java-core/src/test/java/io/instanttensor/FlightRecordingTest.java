@@ -128,7 +128,7 @@ class FlightRecordingTest {
 
     private static LoadOptions options(OptionalLong bufferBytes) {
         return new LoadOptions(DeviceId.HOST, bufferBytes, 4096, OptionalInt.of(1), OptionalInt.empty(), 0.5,
-                PlanLimits.Share.ALL, 1);
+                PlanLimits.Share.ALL, 1, 1);
     }
 
     private static boolean isCopy(RecordedEvent event) {

@@ -100,7 +100,7 @@ class LoadOutlookTest {
 
     private static LoadOptions options(DeviceId device, OptionalLong bufferBytes) {
         return new LoadOptions(
-                device, bufferBytes, CHUNK, OptionalInt.of(3), OptionalInt.empty(), 0.5, PlanLimits.Share.ALL, 1);
+                device, bufferBytes, CHUNK, OptionalInt.of(3), OptionalInt.empty(), 0.5, PlanLimits.Share.ALL, 1, 1);
     }
 
     private Path fourTensors() {

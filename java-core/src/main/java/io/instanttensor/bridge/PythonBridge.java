@@ -69,9 +69,11 @@ public final class PythonBridge {
     /// See [PythonOptions].
     public static PythonOptions options(
             int cudaOrdinal, long bufferBytes, long chunkBytes, int readers, int readsInFlight,
-            double maxFreeFraction, int rank, int world, int processes) {
+            double maxFreeFraction, int rank, int world, int processes,
+            int ranks) {
         return new PythonOptions(
-                cudaOrdinal, bufferBytes, chunkBytes, readers, readsInFlight, maxFreeFraction, rank, world, processes);
+                cudaOrdinal, bufferBytes, chunkBytes, readers, readsInFlight, maxFreeFraction, rank, world, processes,
+                ranks);
     }
 
     /// What the CUDA driver says of itself and of the GPUs; for `doctor`, as [Probes#gpus] flattens it.

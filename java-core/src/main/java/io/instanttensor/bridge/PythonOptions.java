@@ -11,7 +11,7 @@ import java.util.OptionalLong;
 /// @param cudaOrdinal -1 for the host
 public record PythonOptions(
         int cudaOrdinal, long bufferBytes, long chunkBytes, int readers, int readsInFlight,
-        double maxFreeFraction, int rank, int world, int processes) {
+        double maxFreeFraction, int rank, int world, int processes, int ranks) {
     LoadOptions toLoadOptions() {
         return new LoadOptions(
                 cudaOrdinal < 0 ? DeviceId.HOST : new DeviceId(DeviceId.Kind.CUDA, cudaOrdinal),
@@ -20,6 +20,6 @@ public record PythonOptions(
                 readers == 0 ? OptionalInt.empty() : OptionalInt.of(readers),
                 readsInFlight == 0 ? OptionalInt.empty() : OptionalInt.of(readsInFlight),
                 maxFreeFraction == 0 ? LoadOptions.DEFAULT_MAX_FREE_FRACTION : maxFreeFraction,
-                new PlanLimits.Share(rank, world), processes);
+                new PlanLimits.Share(rank, world), processes, ranks);
     }
 }

@@ -158,7 +158,7 @@ final class Rehearsal {
             checkpoint.duplicates();
             checkpoint.metadata(0);
             checkpoint.access();
-            PythonLoad load = checkpoint.loadAll(PythonBridge.options(-1, 0, 0, 0, 0, 0, 0, 1, 1));
+            PythonLoad load = checkpoint.loadAll(PythonBridge.options(-1, 0, 0, 0, 0, 0, 0, 1, 1, 1));
             try {
                 long managed = load.poll(0, TIMEOUT_MILLIS);
                 if (managed > 0) {

@@ -31,12 +31,19 @@ final class LongHeader {
         List<UsualHeader> read = new ArrayList<>();
         try (ExecutorService threads = EngineThreads.pool(parts - 1, "instanttensor-header-part-")) {
             List<Future<UsualHeader>> others = new ArrayList<>();
-            for (int number = 1; number < parts; number++) {
-                long from = headerBytes * number / parts;
-                long to = headerBytes * (number + 1) / parts;
-                others.add(threads.submit(() -> read(sources, from, to, headerBytes)));
+            long firstEnd = headerBytes / parts;
+            try {
+                for (int number = 1; number < parts; number++) {
+                    long from = headerBytes * number / parts;
+                    long to = headerBytes * (number + 1) / parts;
+                    others.add(threads.submit(() -> read(sources, from, to, headerBytes)));
+                }
+            } catch (OutOfMemoryError noMoreThreads) {
+                // The process may have none: this one reads all.
+                others.clear();
+                firstEnd = headerBytes;
             }
-            read.add(read(sources, 0, headerBytes / parts, headerBytes));
+            read.add(read(sources, 0, firstEnd, headerBytes));
             for (Future<UsualHeader> other : others) {
                 read.add(Outcome.of(other, "reading a header"));
             }

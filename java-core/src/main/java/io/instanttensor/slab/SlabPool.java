@@ -140,8 +140,9 @@ public final class SlabPool implements MemorySource {
             ownBytes += bytes;
             peakOwnBytes = Math.max(peakOwnBytes, ownBytes);
             idle.add(memory);
-            notifyAll();
         }
+        // Also where it is freed: its room is nobody's any more.
+        notifyAll();
     }
 
     @Override

@@ -23,7 +23,7 @@ import org.junit.jupiter.api.io.TempDir;
 @Timeout(30)
 class PythonLoadTest {
     private static final long LONG_MILLIS = 20_000;
-    private static final PythonOptions HOST = PythonBridge.options(-1, 0, 0, 0, 0, 0, 0, 1, 1);
+    private static final PythonOptions HOST = PythonBridge.options(-1, 0, 0, 0, 0, 0, 0, 1, 1, 1);
 
     @TempDir
     Path folder;
@@ -100,8 +100,8 @@ class PythonLoadTest {
                 HOST.toLoadOptions());
         assertEquals("LoadOptions[device=cuda:3, bufferBytes=OptionalLong[9], chunkBytes=4096, "
                 + "readers=OptionalInt[5], readsInFlight=OptionalInt[7], maxFreeFraction=0.25, "
-                + "share=Share[rank=1, world=2], processes=2]",
-                PythonBridge.options(3, 9, 4096, 5, 7, 0.25, 1, 2, 2).toLoadOptions().toString());
+                + "share=Share[rank=1, world=2], processes=2, ranks=4]",
+                PythonBridge.options(3, 9, 4096, 5, 7, 0.25, 1, 2, 2, 4).toLoadOptions().toString());
     }
 
     private static long pollUntilThere(PythonLoad load) throws InterruptedException {
