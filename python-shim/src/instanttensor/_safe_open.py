@@ -58,7 +58,9 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         Threads that read, at most 256; 0 or None: where the files lie in memory, as many as the machine is
         good for, 16 at most; elsewhere 8 to begin with, and up to 49 of 2 MiB each while more bring more.
     io_depth : int, optional
-        Reads under way at once, up to 1024, where that is less than `concurrency`: a thread has one.
+        Reads under way at once, up to 1024; a thread has one, so there are never more than `concurrency`. Without
+        `concurrency` it fixes their number where they wait for storage, up to 49 of 2 MiB each; where the
+        files lie in memory it can only lower it.
     max_free_mem_usage : float, optional
         The part of the device's free memory that the default of `buffer_size` may take: more than 0,
         at most 1; 0.5 by default.
@@ -385,7 +387,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
             ``read`` in reads, ``staging`` for a pinned buffer (the GPU's link is the limit), ``room`` for
             a free slab (the caller is the limit), ``copy`` in queueing copies, ``caller`` the caller's for slabs;
             ``slabs``, ``buffer_bytes`` (the cap), ``peak_buffer_bytes``, ``pinned_bytes``;
-            ``reads_in_flight``, at most, once their number had followed the throughput;
+            ``reads_in_flight``: how many were under way at once, at most;
             ``files``: for each its ``file``, ``mode`` ("direct", "buffered", or "mixed": what the page cache holds
             is read from there, and the rest directly), ``backend`` asked for,
             ``reason``, and the candidates ``passed_over`` with theirs.

@@ -119,7 +119,7 @@ public final class Load implements AutoCloseable {
         long end = endNanos == 0 ? System.nanoTime() : endNanos;
         long peakBytes = source instanceof SlabPool pool ? pool.peakOwnBytes() : 0;
         return LoadStats.of(plan, budget, counters, end - startNanos, callerWaitNanos, peakBytes,
-                home.staging().pinnedBytes(), pipeline.readsInFlight());
+                home.staging().pinnedBytes());
     }
 
     /// Whether nothing of this load can write to memory any more.

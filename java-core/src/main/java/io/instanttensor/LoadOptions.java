@@ -11,7 +11,8 @@ import java.util.OptionalLong;
 ///     whichever is more, within `maxFreeFraction`
 /// @param chunkBytes of one read
 /// @param readers threads that read at once; empty: as many as the machine is good for
-/// @param readsInFlight how many of them at most; empty: no further limit
+/// @param readsInFlight how many of them at most; without `readers`, so many where they wait for storage, if there
+///     is room; empty: no limit
 /// @param maxFreeFraction of the device's free memory that the default for `bufferBytes` may take
 /// @param share which part of every slab this process reads, where several fill the same slabs
 /// @param processes of this machine that load together, this one included; they share its processors

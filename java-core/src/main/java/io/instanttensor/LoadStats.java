@@ -16,7 +16,7 @@ import io.instanttensor.stage.StageCounters;
 /// @param capBytes what the load's own slabs might take; 0 where the caller brought the memory
 /// @param peakBytes what they took at most
 /// @param pinnedBytes of staging buffers on this device, for all loads
-/// @param readsInFlight how many reads might be in flight at its end
+/// @param readsInFlight how many reads were under way at once, at most
 public record LoadStats(
         long wantedBytes, long readBytes, int slabs, double seconds, double readSeconds, double stagingWaitSeconds,
         double slabWaitSeconds, double copySeconds, double callerWaitSeconds, long capBytes, long peakBytes,
@@ -25,11 +25,12 @@ public record LoadStats(
 
     static LoadStats of(
             LoadPlan plan, SlabBudget budget, StageCounters counters, long nanos, long callerWaitNanos,
-            long peakBytes, long pinnedBytes, int readsInFlight) {
+            long peakBytes, long pinnedBytes) {
         return new LoadStats(
                 plan.wantedBytes(), counters.readBytes.get(), plan.slabs().size(), nanos * NANOS,
                 counters.readNanos.get() * NANOS, counters.stagingWaitNanos.get() * NANOS,
                 counters.slabWaitNanos.get() * NANOS, counters.copyNanos.get() * NANOS, callerWaitNanos * NANOS,
-                budget == null ? 0 : budget.capBytes(), peakBytes, pinnedBytes, readsInFlight);
+                budget == null ? 0 : budget.capBytes(), peakBytes, pinnedBytes,
+                counters.mostReads.get());
     }
 }

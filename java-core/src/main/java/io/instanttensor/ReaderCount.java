@@ -22,20 +22,22 @@ record ReaderCount(int first, int most) {
     private static final int MAX_WAITING_READERS = 64;
 
     static ReaderCount of(LoadOptions options, List<ChunkReader> files) {
-        int fixed = Math.min(
-                options.readers().orElse(Integer.MAX_VALUE), options.readsInFlight().orElse(Integer.MAX_VALUE));
+        int inFlight = options.readsInFlight().orElse(Integer.MAX_VALUE);
         if (options.readers().isPresent()) {
-            return new ReaderCount(fixed, fixed);
+            return fixed(Math.min(options.readers().getAsInt(), inFlight));
         }
         // Reads from memory are copies by the processor; others wait, and more of them wait at once.
-        boolean wait = files.stream().anyMatch(file -> !file.access().inMemory());
-        int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / options.processes());
-        int usual = Math.clamp(processors - OTHER_THREADS, MIN_READERS, MAX_BUSY_READERS);
-        int first = Math.min(wait ? WAITING_READERS : usual, fixed);
-        if (!wait || options.readsInFlight().isPresent()) {
-            return new ReaderCount(first, first);
+        if (files.stream().allMatch(file -> file.access().inMemory())) {
+            int processors = Math.max(1, Runtime.getRuntime().availableProcessors() / options.processes());
+            return fixed(Math.min(Math.clamp(processors - OTHER_THREADS, MIN_READERS, MAX_BUSY_READERS), inFlight));
         }
         long room = StagingPool.limitBytes(options.processes()) / options.chunkBytes();
-        return new ReaderCount(first, Math.clamp(room, first, MAX_WAITING_READERS));
+        int most = Math.clamp(room, WAITING_READERS, MAX_WAITING_READERS);
+        return options.readsInFlight().isPresent()
+                ? fixed(Math.min(inFlight, most)) : new ReaderCount(WAITING_READERS, most);
+    }
+
+    private static ReaderCount fixed(int readers) {
+        return new ReaderCount(readers, readers);
     }
 }

@@ -7,29 +7,18 @@ import java.util.function.LongSupplier;
 /// How many reads are in flight at once.
 ///
 /// Where the processor copies, or somebody has set the number, it is fixed. Where readers wait for storage, it follows
-/// the throughput: twice as many are tried, and kept while they bring enough more; otherwise it stays at what it was.
-/// Counted is only what comes while nothing else holds readers up: where they wait for the caller or for the device,
-/// more reads would not help, and their rate says nothing of the storage.
+/// the throughput, as [ReadRates] has it. Counted is only what comes while nothing else holds readers up: where they
+/// wait for the caller or for the device, more reads would not help, and their rate says nothing of the storage.
 final class ReadDepth {
-    /// What twice as many reads have to bring. Below it, they only wait longer.
-    private static final double WORTHWHILE = 1.1;
-    /// So often has it to bring less, with the number before measured anew in between: a moment in which the machine
-    /// was busy otherwise does not decide.
-    private static final int TRIES = 2;
     /// A part of the readers' time that they may wait for something else, for their rate to count.
     private static final double HELD_UP = 0.2;
     private static final long STOP_CHECK_MILLIS = 50;
 
     private final LongSupplier clock;
     private final boolean measured;
-    private final int most;
+    private final ReadRates rates;
     private int allowed;
     private int inFlight;
-    private boolean settled;
-    /// The number that is kept where the present one brings no more, and its rate in bytes a nanosecond; 0 at first.
-    private int proven;
-    private double provenRate;
-    private int failedTries;
     // Of the present number. As many reads as are in flight are not counted at first: they began under another one.
     private int uncounted;
     private int reads;
@@ -46,9 +35,8 @@ final class ReadDepth {
     ReadDepth(int first, int most, LongSupplier clock) {
         this.clock = clock;
         this.allowed = first;
-        this.most = most;
         this.measured = first < most;
-        this.settled = !measured;
+        this.rates = new ReadRates(first, Math.max(first, most));
         this.uncounted = first;
     }
 
@@ -87,7 +75,7 @@ final class ReadDepth {
     private synchronized int endMeasured(long readBytes, long waitedNanos) {
         inFlight--;
         notify();
-        if (settled) {
+        if (rates.settled()) {
             return 0;
         }
         if (uncounted > 0) {
@@ -101,34 +89,25 @@ final class ReadDepth {
         if (reads < allowed) {
             return 0;
         }
-        judge(clock.getAsLong() - startNanos);
+        judge(clock.getAsLong());
         return allowed;
     }
 
-    private void judge(long nanos) {
+    private void judge(long now) {
+        long nanos = now - startNanos;
         if (heldUpNanos > HELD_UP * nanos * allowed) {
-            again(allowed);
+            again(allowed, allowed);
             return;
         }
-        double rate = (double) bytes / nanos;
-        if (allowed > proven && rate < WORTHWHILE * provenRate) {
-            failedTries++;
-            settled = failedTries == TRIES;
-            again(proven);
-            return;
-        }
-        if (allowed > proven) {
-            failedTries = 0;
-        }
-        proven = allowed;
-        provenRate = rate;
-        settled = allowed == most;
-        again(Math.min(2 * allowed, most));
+        rates.add((double) bytes / nanos);
+        int next = rates.next();
+        startNanos = now;
+        again(next, next == allowed ? 0 : Math.max(next, inFlight));
     }
 
-    private void again(int next) {
+    private void again(int next, int withoutCounting) {
         allowed = next;
-        uncounted = next;
+        uncounted = withoutCounting;
         reads = 0;
         bytes = 0;
         heldUpNanos = 0;

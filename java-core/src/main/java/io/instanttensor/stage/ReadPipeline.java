@@ -234,11 +234,6 @@ public final class ReadPipeline {
         return device.id().kind() == DeviceId.Kind.CPU ? batch.direct() : !toDevice;
     }
 
-    /// How many reads may be in flight.
-    public int readsInFlight() {
-        return depth.allowed();
-    }
-
     ReadDepth depth() {
         return depth;
     }

@@ -181,12 +181,14 @@ final class Reader implements Runnable {
 
     private long begin(ChunkReader file, Chunk chunk) {
         reading.begin(file.file(), chunk.fileOffset(), chunk.bytes());
+        counters.readBegins();
         return System.nanoTime();
     }
 
     /// Of a read that came back; one that failed is this reader's last.
     private void end(Chunk chunk, long start) {
         reading.end();
+        counters.readEnds();
         counters.readNanos.addAndGet(System.nanoTime() - start);
         counters.readBytes.addAndGet(chunk.bytes());
         counters.stagedBytes.addAndGet(chunk.wantedBytes());

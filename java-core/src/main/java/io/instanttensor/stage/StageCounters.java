@@ -1,5 +1,6 @@
 package io.instanttensor.stage;
 
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 
 /// Where a load's time and bytes go. Summed over the readers, so seconds can exceed the wall clock's.
@@ -19,4 +20,19 @@ public final class StageCounters {
     public final AtomicLong readBytes = new AtomicLong();
     /// Of these, what somebody wants.
     public final AtomicLong stagedBytes = new AtomicLong();
+    /// Reads that were under way at once, at most.
+    public final AtomicInteger mostReads = new AtomicInteger();
+    private final AtomicInteger reads = new AtomicInteger();
+
+    void readBegins() {
+        int now = reads.incrementAndGet();
+        // Soon there are never more than before.
+        if (now > mostReads.get()) {
+            mostReads.accumulateAndGet(now, Math::max);
+        }
+    }
+
+    void readEnds() {
+        reads.decrementAndGet();
+    }
 }
