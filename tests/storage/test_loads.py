@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from emulator import Counts, Emulator
 from instanttensor import _bridge, safe_open
 from safetensors.numpy import load_file, save_file
+from samples import READING_BACKENDS, run
 
 MIB = 1 << 20
 TENSORS, TENSOR_BYTES = 48, 2 * MIB
@@ -165,23 +168,124 @@ def test_where_direct_reads_are_refused_it_reads_through_the_page_cache_and_says
     assert counts.direct_requests <= FILES, "it was tried"
 
 
-def test_a_read_that_takes_long_is_told_of_once_with_file_and_offset(
-    mount: Mount, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was told of reads that took more than a second."""
     monkeypatch.setattr(_bridge, "SLOW_READ_S", 1.0)
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "instanttensor"]
+
+
+def told_range(told: list[str], path: Path) -> tuple[int, int]:
+    """The one read that was told of: offset and bytes."""
+    assert len(told) == 1, told
+    pattern = rf"{path}: a read of ([\d,]+) bytes at ([\d,]+) has taken [1-4] s, and goes on"
+    found = re.fullmatch(pattern, told[0])
+    assert found is not None, told[0]
+    (bytes_, offset) = (int(number.replace(",", "")) for number in found.groups())
+    return offset, bytes_
+
+
+def open_while_it_stalls(mounted: Emulator, path: Path) -> dict[str, Any]:
+    """Opens what stalls for 3.5 s, and says how it is read."""
+    released = threading.Timer(3.5, mounted.release)
+    released.start()
+    try:
+        with safe_open(path, "np") as f:
+            file: dict[str, Any] = f.stats()["files"][0]
+            return file
+    finally:
+        released.join()
+
+
+def test_a_read_that_takes_long_is_told_of_once_with_file_and_offset(
+    mount: Mount, folder: Path, told: Callable[[], list[str]]
+) -> None:
     at = 64 * MIB
     mounted = mount(folder, stall_from=at, stall_bytes=1, file="2.safetensors")
     released = threading.Timer(3.5, mounted.release)
     with safe_open(mounted.path / "2.safetensors", "np") as f:
         released.start()
         assert len(list(f.tensors())) == TENSORS
-    told = [record.getMessage() for record in caplog.records if record.name == "instanttensor"]
-    assert len(told) == 1, told
-    assert re.fullmatch(
-        rf"{mounted.path}/2.safetensors: a read of [\d,]+ bytes at [\d,]+ has taken [1-4] s, and goes on", told[0]
-    )
-    (bytes_, start) = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{5,}", told[0])[-2:])
-    assert start <= at < start + bytes_
+    offset, bytes_ = told_range(told(), mounted.path / "2.safetensors")
+    assert offset <= at < offset + bytes_
+
+
+def test_a_caller_who_was_busy_is_told_at_once(mount: Mount, folder: Path, told: Callable[[], list[str]]) -> None:
+    at = 33 * MIB
+    mounted = mount(folder, stall_from=at, stall_bytes=1)
+    with safe_open(mounted.path / "2.safetensors", "np", buffer_size=32 * MIB) as f:
+        tensors = iter(f.tensors())
+        taken = 0
+        while mounted.counts().stalled == 0:
+            next(tensors)
+            taken += 1
+            time.sleep(0.02)
+        released = threading.Timer(2.2, mounted.release)
+        released.start()
+        time.sleep(1.8)
+        # What is left of the stall is less than makes a read slow.
+        assert taken + len(list(tensors)) == TENSORS
+    offset, bytes_ = told_range(told(), mounted.path / "2.safetensors")
+    assert offset <= at < offset + bytes_
+
+
+def test_who_waits_looks_once_a_second_however_short_the_waits_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    looks: list[float] = []
+
+    class Looked:
+        def slowReads(self, _millis: int) -> None:  # noqa: N802
+            looks.append(now)
+
+    monkeypatch.setattr(_bridge, "engine", Looked)
+    monkeypatch.setattr(_bridge, "time", SimpleNamespace(monotonic=lambda: now))
+    patience = _bridge.Patience()
+    for _ in range(100):
+        now += 1 / 32
+        patience.look()
+    # Nobody looks while the caller is busy, and the first wait behind that does.
+    now += 40
+    patience.look()
+    patience.look()
+    assert looks == [1.0, 2.0, 3.0, 43.125]
+
+
+def test_a_header_that_takes_long_is_told_of(mount: Mount, folder: Path, told: Callable[[], list[str]]) -> None:
+    mounted = mount(folder, stall_bytes=1)
+    open_while_it_stalls(mounted, mounted.path / "3.safetensors")
+    assert told_range(told(), mounted.path / "3.safetensors") == (0, 1 << 16)
+
+
+def test_an_unusual_header_that_takes_long_is_told_of(
+    mount: Mount, tmp_path: Path, told: Callable[[], list[str]]
+) -> None:
+    """An escape in a name has all of it read once more."""
+    header = json.dumps({f'{n:06}"': {"dtype": "U8", "shape": [1], "data_offsets": [n, n + 1]} for n in range(20_000)})
+    (tmp_path / "unusual.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(20_000))
+    mounted = mount(tmp_path, stall_from=MIB, stall_bytes=1)
+    open_while_it_stalls(mounted, mounted.path / "unusual.safetensors")
+    assert told_range(told(), mounted.path / "unusual.safetensors") == (8, len(header))
+
+
+def test_an_index_that_takes_long_is_told_of(mount: Mount, tmp_path: Path, told: Callable[[], list[str]]) -> None:
+    save_file({"a": np.arange(4)}, tmp_path / "one.safetensors")
+    name = "model.safetensors.index.json"
+    (tmp_path / name).write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
+    mounted = mount(tmp_path, stall_bytes=1, file=name)
+    open_while_it_stalls(mounted, mounted.path)
+    assert told_range(told(), mounted.path / name) == (0, 8_000)
+
+
+def test_a_try_of_direct_reads_that_takes_long_is_told_of(
+    mount: Mount, folder: Path, told: Callable[[], list[str]]
+) -> None:
+    mounted = mount(folder)
+    with safe_open(mounted.path / "3.safetensors", "np", load_now=False):
+        pass
+    # The header comes from the page cache now, and what is tried goes past it.
+    mounted.set(stall_bytes=1)
+    assert open_while_it_stalls(mounted, mounted.path / "3.safetensors")["mode"] == "direct"
+    assert told_range(told(), mounted.path / "3.safetensors") == (0, 4096)
 
 
 def test_files_are_opened_at_once_where_each_takes_long(mount: Mount, tmp_path: Path) -> None:
@@ -205,3 +309,31 @@ def test_of_files_that_cannot_be_opened_the_first_is_named(mount: Mount, tmp_pat
     with pytest.raises(FileNotFoundError) as caught:
         safe_open(paths, "np")
     assert caught.value.filename == str(paths[5])
+
+
+NEAR_THE_LIMIT = """
+import os, resource, sys
+from instanttensor import safe_open
+
+path, backend, free = sys.argv[1], sys.argv[2], int(sys.argv[3])
+with safe_open(path, "np", backend=backend, concurrency=24, load_now=False) as f:
+    f.get_tensor(f.keys()[0])
+    used = max(int(name) for name in os.listdir("/proc/self/fd"))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1 + free, hard))
+    names = []
+    for name, _ in f.tensors():
+        names.append(name)
+        os.close(os.open("/dev/null", os.O_RDONLY))
+print(len(names))
+"""
+
+
+@pytest.mark.parametrize("free", [4, 70])
+@pytest.mark.parametrize("backend", READING_BACKENDS)
+def test_near_the_limit_of_open_files_a_load_leaves_the_last_to_its_caller(
+    mount: Mount, folder: Path, backend: str, free: int
+) -> None:
+    mounted = mount(folder, latency_ms=5)
+    said = run(NEAR_THE_LIMIT, str(mounted.path / "1.safetensors"), backend, str(free))
+    assert said == str(TENSORS)

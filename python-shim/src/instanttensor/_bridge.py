@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # Ctrl-C is noticed between two calls into Java, not inside one.
 WAIT_SLICE_MS = 100
-# A read that takes longer is told of.
+# A read that takes longer is told of. Somebody who waits looks for such reads so often.
 SLOW_READ_S = 30.0
+_LOOK_S = 1.0
 
 NOT_YET = -1
 EXHAUSTED = -2
@@ -136,7 +137,7 @@ def wait_open(paths: str, backends: str, expected: Any = None, owner: JavaOwner 
                     if owner is not None:
                         owner.own(checkpoint)
                     return checkpoint
-                patience.wait_on()
+                patience.look()
         except BaseException:
             for opening in openings:
                 opening.abandon()
@@ -146,17 +147,21 @@ def wait_open(paths: str, backends: str, expected: Any = None, owner: JavaOwner 
 
 
 class Patience:
-    """Of somebody who waits for storage: tells of reads that have taken long, each once, through the logger
-    "instanttensor"."""
+    """Of a load, or of an opening: tells of reads that have taken long, each once, through the logger
+    "instanttensor".
+
+    It lasts as long as they do, and not as one wait: a read may have begun while nobody waited.
+    """
 
     def __init__(self) -> None:
-        self._next = time.monotonic() + SLOW_READ_S
+        self._next = time.monotonic() + _LOOK_S
 
-    def wait_on(self) -> None:
-        """Called from time to time while nothing comes."""
-        if time.monotonic() < self._next:
+    def look(self) -> None:
+        """Called between slices of waiting, however short they are."""
+        now = time.monotonic()
+        if now < self._next:
             return
-        self._next += 1
+        self._next = now + _LOOK_S
         texts = engine().slowReads(round(SLOW_READ_S * 1e3))
         if texts is not None:
             import logging

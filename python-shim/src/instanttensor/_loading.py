@@ -54,6 +54,7 @@ class SlabLoad(Load):
         self._offsets = _words(address + 8 * (1 + 3 * slabs), sum(self.tensor_counts))
 
         self.slabs: Slabs | None = None
+        self._patience = _bridge.Patience()
 
     def offsets(self, first: int, stop: int) -> list[int]:
         """Where some of the load's tensors lie in their slabs, in bytes."""
@@ -82,15 +83,14 @@ class SlabLoad(Load):
         `waiting` is called with the bytes read so far, while there is no slab yet.
         """
         polled = export.address
-        patience = _bridge.Patience()
         while True:
+            self._patience.look()
             java = self.alive()
             keep(polled, java.poll, stream, _bridge.WAIT_SLICE_MS)
             if polled[0] != _bridge.NOT_YET:
                 break
             polled.clear()
             waiting(java.stagedBytes())
-            patience.wait_on()
         if polled[0] <= _bridge.EMPTY:
             polled.clear()
         waiting(java.stagedBytes())

@@ -67,7 +67,7 @@ def into(checkpoint: Checkpoint, targets: Sequence[tuple[int, int, int, Any]]) -
         keep(started, java.loadInto, numbers.buffer_info()[0], len(numbers) // 4, stream, options)
         patience = _bridge.Patience()
         while call(started[0].pollInto, stream, _bridge.WAIT_SLICE_MS) != _bridge.EXHAUSTED:
-            patience.wait_on()
+            patience.look()
     except BaseException:
         for load in started:
             load.close()

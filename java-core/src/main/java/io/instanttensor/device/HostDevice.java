@@ -10,6 +10,8 @@ public final class HostDevice implements Device {
 
     private final HostMemoryInfo memoryInfo;
     private final Lifetime lifetime = new Lifetime("device cpu");
+    /// What was free when it was asked last; null before.
+    private volatile MemoryInfo known;
 
     public HostDevice() {
         this(new HostMemoryInfo(Path.of("/proc"), Path.of("/sys/fs/cgroup")));
@@ -33,7 +35,23 @@ public final class HostDevice implements Device {
     @Override
     public MemoryInfo memory() {
         lifetime.requireOpen();
-        return memoryInfo.read();
+        return readMemory();
+    }
+
+    /// As far as it can be read. Where the process has no descriptor left for it, what was read last has to do: a load
+    /// asks before it starts.
+    private MemoryInfo readMemory() {
+        try {
+            MemoryInfo now = memoryInfo.read();
+            known = now;
+            return now;
+        } catch (DeviceException e) {
+            MemoryInfo before = known;
+            if (before == null) {
+                throw e;
+            }
+            return before;
+        }
     }
 
     @Override
@@ -60,7 +78,7 @@ public final class HostDevice implements Device {
         if (bytes < 1) {
             throw new IllegalArgumentException(what + ": expected 1 byte or more");
         }
-        MemoryInfo memory = memoryInfo.read();
+        MemoryInfo memory = readMemory();
         if (bytes > memory.freeBytes()) {
             throw new OutOfDeviceMemoryException("cpu", bytes, memory);
         }

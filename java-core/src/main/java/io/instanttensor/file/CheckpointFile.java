@@ -91,11 +91,15 @@ public final class CheckpointFile implements AutoCloseable {
         return deviceHandle;
     }
 
-    /// Fills `target` from `offset`, in as many reads as it takes.
+    /// Fills `target` from `offset`, in as many reads as it takes; who waits is told where that takes long.
     ///
     /// @throws FileException where the file ends before that, with what was expected and what came
     public void readFully(MemorySegment target, long offset) throws FileException {
-        long got = readUpTo(target, offset, target.byteSize());
+        long got;
+        try (ReadUnderWay read = ReadUnderWay.ofThread()) {
+            read.begin(this, offset, target.byteSize());
+            got = readUpTo(target, offset, target.byteSize());
+        }
         if (got < target.byteSize()) {
             throw endedEarly(offset, target.byteSize(), got);
         }

@@ -48,7 +48,7 @@ record CheckpointIndex(Path path, Map<String, Path> fileByTensor) {
     /// @throws FileException where it cannot be read
     /// @throws MalformedIndexException where it is no index, or names a file outside its folder
     static CheckpointIndex read(Path path) throws IOException {
-        try (InputStream bytes = Files.newInputStream(path);
+        try (InputStream bytes = new ToldReads(path, Files.newInputStream(path));
                 JsonParser json = JSON.createParser(ObjectReadContext.empty(), bytes)) {
             return new CheckpointIndex(path, weightMap(path, json));
         } catch (JacksonIOException e) {

@@ -1,5 +1,6 @@
 package io.instanttensor.file;
 
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -11,7 +12,7 @@ import java.util.concurrent.TimeUnit;
 public final class ReadUnderWay implements AutoCloseable {
     private static final Set<ReadUnderWay> ALL = ConcurrentHashMap.newKeySet();
 
-    private CheckpointFile file;
+    private Path file;
     private long offset;
     private long bytes;
     private boolean told;
@@ -27,7 +28,11 @@ public final class ReadUnderWay implements AutoCloseable {
     }
 
     /// A read begins.
-    public synchronized void begin(CheckpointFile from, long fromOffset, long wantedBytes) {
+    public void begin(CheckpointFile from, long fromOffset, long wantedBytes) {
+        begin(from.path(), fromOffset, wantedBytes);
+    }
+
+    synchronized void begin(Path from, long fromOffset, long wantedBytes) {
         file = from;
         offset = fromOffset;
         bytes = wantedBytes;
@@ -59,7 +64,7 @@ public final class ReadUnderWay implements AutoCloseable {
         if (startNanos != 0 && !told && nanos >= TimeUnit.MILLISECONDS.toNanos(millis)) {
             told = true;
             found.add(String.format(Locale.ROOT, "%s: a read of %,d bytes at %,d has taken %d s, and goes on",
-                    file.path(), bytes, offset, TimeUnit.NANOSECONDS.toSeconds(nanos)));
+                    file, bytes, offset, TimeUnit.NANOSECONDS.toSeconds(nanos)));
         }
     }
 }

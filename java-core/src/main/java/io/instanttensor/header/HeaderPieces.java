@@ -2,7 +2,6 @@ package io.instanttensor.header;
 
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.FileException;
-import io.instanttensor.file.ReadUnderWay;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -37,10 +36,7 @@ final class HeaderPieces {
             memory = arena.allocate(bytes);
         }
         MemorySegment next = memory.asSlice(0, bytes);
-        try (ReadUnderWay read = ReadUnderWay.ofThread()) {
-            read.begin(file, start, bytes);
-            file.readFully(next, start);
-        }
+        file.readFully(next, start);
         return next;
     }
 

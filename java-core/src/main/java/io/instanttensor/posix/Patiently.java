@@ -35,24 +35,29 @@ public final class Patiently {
     private static <A, B> void atOnce(List<A> items, Task<A, B> task, List<B> results, String doing)
             throws IOException {
         List<Future<B>> outcomes = new ArrayList<>(items.size());
+        Throwable notAsked = null;
         try (ExecutorService threads = EngineThreads.pool(items.size(), "instanttensor-" + doing + "-")) {
             for (A item : items) {
                 outcomes.add(threads.submit(() -> task.of(item)));
             }
+        } catch (RuntimeException | Error e) {
+            // A thread did not start. What was asked for before has its results all the same.
+            notAsked = e;
         }
-        Exception failure = null;
+        Throwable failure = null;
         for (Future<B> outcome : outcomes) {
             try {
                 results.add(Outcome.of(outcome, doing));
-            } catch (IOException | RuntimeException e) {
+            } catch (IOException | RuntimeException | Error e) {
                 failure = failure == null ? e : failure;
             }
         }
-        switch (failure) {
+        switch (failure == null ? notAsked : failure) {
             case null -> { }
             case IOException io -> throw io;
             case RuntimeException runtime -> throw runtime;
-            default -> throw new AssertionError(failure);
+            case Error error -> throw error;
+            case Throwable other -> throw new AssertionError(other);
         }
     }
 }

@@ -19,6 +19,9 @@ public final class Posix {
     private static final int O_DIRECT = 0x4000;
     private static final int MFD_CLOEXEC = 1;
     private static final int F_SETFL = 4;
+    private static final int RLIMIT_NOFILE = 7;
+    /// For the caller, and for what we open for a moment (the kernel's account of memory), while readers read.
+    private static final int LEFT_DESCRIPTORS = 64;
     private static final int PROT_NONE = 0;
     private static final int PROT_READ = 1;
     private static final int PROT_READ_WRITE = 3;
@@ -54,12 +57,38 @@ public final class Posix {
     /// Opens once more what a descriptor of ours is open on, wherever its path leads by now.
     ///
     /// @param direct whether reads bypass the page cache, as after [#setDirect]
+    /// @throws ErrnoException EMFILE also where there are descriptors, and so few that they are left to the process
     public static int reopen(int fd, boolean direct) throws ErrnoException {
         try (Arena arena = Arena.ofConfined()) {
             String path = "/proc/self/fd/".concat(Integer.toString(fd));
             int flags = O_CLOEXEC | (direct ? O_DIRECT : 0);
-            return Math.toIntExact(Syscalls.call(
-                    "open", Syscalls.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags, 0, 0, 0));
+            return unlessScarce("open", Math.toIntExact(Syscalls.call(
+                    "open", Syscalls.OPENAT, AT_FDCWD, arena.allocateFrom(path).address(), flags, 0, 0, 0)));
+        }
+    }
+
+    /// A descriptor that we can do without, unless it is one of the last: then it is closed. Linux gives the lowest
+    /// number that is free, so behind it there are no more than up to the limit.
+    ///
+    /// @throws ErrnoException EMFILE, as if there were none at all
+    static int unlessScarce(String call, int fd) throws ErrnoException {
+        if (fd < openLimit() - LEFT_DESCRIPTORS) {
+            return fd;
+        }
+        close(fd);
+        throw new ErrnoException(call, Errno.EMFILE);
+    }
+
+    /// How many descriptors this process may have (RLIMIT_NOFILE), now.
+    private static long openLimit() {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment limit = arena.allocate(2 * JAVA_LONG.byteSize(), 8);
+            // int prlimit64(pid_t pid, int resource, const struct rlimit64 *new_limit, struct rlimit64 *old_limit)
+            Syscalls.call("prlimit64", Syscalls.PRLIMIT64, 0, RLIMIT_NOFILE, 0, limit.address(), 0, 0);
+            return limit.get(JAVA_LONG, 0);
+        } catch (ErrnoException e) {
+            // Where a sandbox forbids to ask, whoever opens is told soon enough.
+            return Long.MAX_VALUE;
         }
     }
 

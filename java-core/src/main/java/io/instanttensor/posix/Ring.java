@@ -69,11 +69,25 @@ public final class Ring implements AutoCloseable {
     /// @param reads that can be queued at once, a power of two
     /// @throws ErrnoException where this process gets no ring; ENOSYS where the kernel's have no plain reads
     public static Ring open(int reads) throws ErrnoException {
+        return open(reads, false);
+    }
+
+    /// One that can be done without.
+    ///
+    /// @throws ErrnoException as from [#open]; EMFILE also where so few descriptors are left that the process needs them
+    public static Ring openUnlessScarce(int reads) throws ErrnoException {
+        return open(reads, true);
+    }
+
+    private static Ring open(int reads, boolean unlessScarce) throws ErrnoException {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment params = arena.allocate(PARAMS_BYTES, 8);
             // int io_uring_setup(unsigned int entries, struct io_uring_params *params)
             int fd = Math.toIntExact(
                     Syscalls.call("io_uring_setup", Syscalls.IO_URING_SETUP, reads, params, 0, 0, 0, 0));
+            if (unlessScarce) {
+                Posix.unlessScarce("io_uring_setup", fd);
+            }
             try {
                 if ((params.get(JAVA_INT, 20) & NEEDED_FEATURES) != NEEDED_FEATURES) {
                     throw new ErrnoException("io_uring_setup: plain reads (Linux 5.6)", Errno.ENOSYS);

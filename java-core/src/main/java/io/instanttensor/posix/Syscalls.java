@@ -27,6 +27,7 @@ final class Syscalls {
     static final long FCNTL = 72;
     static final long FSTATFS = 138;
     static final long OPENAT = 257;
+    static final long PRLIMIT64 = 302;
     static final long PROCESS_VM_READV = 310;
     static final long MEMFD_CREATE = 319;
     static final long PREADV2 = 327;

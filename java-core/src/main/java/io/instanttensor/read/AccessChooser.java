@@ -2,6 +2,7 @@ package io.instanttensor.read;
 
 import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.file.FileException;
+import io.instanttensor.file.ReadUnderWay;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.Posix;
 import java.lang.foreign.Arena;
@@ -104,7 +105,8 @@ public final class AccessChooser {
             return "";
         }
         // Nobody promised that it works, so try: some file systems take the flag and refuse the read.
-        try (Arena arena = Arena.ofConfined()) {
+        try (Arena arena = Arena.ofConfined(); ReadUnderWay read = ReadUnderWay.ofThread()) {
+            read.begin(file, 0, support.alignmentBytes());
             Posix.pread(file.descriptor(), arena.allocate(support.alignmentBytes(), support.alignmentBytes()), 0);
             return "";
         } catch (ErrnoException e) {

@@ -41,7 +41,8 @@ public final class ReadMethods implements AutoCloseable {
         try {
             own[place] = file.reopened(direct);
         } catch (ErrnoException e) {
-            // Without /proc, or with too many open files. Slower on some storage, and as right.
+            // Without /proc, or with so many open files that the process needs the rest. Slower on some storage, and
+            // as right.
             own[place] = file;
         }
         files[place] = file;

@@ -21,13 +21,15 @@ final class RingReads implements PositionalReads {
     static final int MAX_PIECES = 32;
 
     private Ring ring;
+    /// There was no descriptor for a ring: this reader reads one piece after the other, and as right.
+    private boolean withoutRing;
 
     @Override
     public long readOnce(CheckpointFile file, MemorySegment target, long offset) throws FileException {
         int pieces;
         try {
-            if (ring == null) {
-                ring = Ring.open(MAX_PIECES);
+            if (!openRing()) {
+                return file.readOnce(target, offset);
             }
             pieces = queue(file, target, offset);
             ring.complete();
@@ -43,6 +45,21 @@ final class RingReads implements PositionalReads {
             throw file.readNothing(offset, target.byteSize(), Ring.error(Math.toIntExact(came)));
         }
         return came;
+    }
+
+    /// Whether there is a ring.
+    private boolean openRing() throws ErrnoException {
+        if (ring == null && !withoutRing) {
+            try {
+                ring = Ring.openUnlessScarce(MAX_PIECES);
+            } catch (ErrnoException e) {
+                if (e.errno() != Errno.EMFILE && e.errno() != Errno.ENFILE) {
+                    throw e;
+                }
+                withoutRing = true;
+            }
+        }
+        return !withoutRing;
     }
 
     private int queue(CheckpointFile file, MemorySegment target, long offset) {

@@ -63,4 +63,15 @@ class HostDeviceTest extends DeviceContract {
                 + claimedBytes + " bytes were free",
                 assertThrows(OutOfDeviceMemoryException.class, () -> boastful.allocate(claimedBytes)).getMessage());
     }
+
+    @Test
+    void whatWasFreeBeforeDoesWhereItCannotBeRead(@TempDir Path proc) throws Exception {
+        Path meminfo = proc.resolve("meminfo");
+        Files.writeString(meminfo, "MemTotal: 8 kB\nMemAvailable: 2 kB\n");
+        Device known = new HostDevice(new HostMemoryInfo(proc, proc.resolve("cgroup")));
+        assertEquals(new MemoryInfo(2048, 8192), known.memory());
+        Files.delete(meminfo);
+        assertEquals(new MemoryInfo(2048, 8192), known.memory());
+        known.allocate(2048).close();
+    }
 }
