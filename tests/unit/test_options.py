@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,32 @@ def test_buffered_is_io_uring_where_there_is_one_else_a_mapping(path: Path) -> N
         (file,) = f.stats()["files"]
     assert file["backend"] == ("URING_BUFFERED" if io_uring() else "MMAP")
     assert file["passed_over"].startswith("" if io_uring() else "URING_BUFFERED: ")
+
+
+WITHOUT_RINGS_AND_COPIES = """
+import ctypes, errno, os, struct, sys
+from instanttensor import safe_open
+copies = {"x86_64": 310, "aarch64": 270}[os.uname().machine]
+filters = [(0x20, 0, 0)]  # Takes io_uring_setup and process_vm_readv away, as seccomp profiles of containers do.
+for number in (425, copies):
+    filters += [(0x15, 1, number), (0x06, 0, 0x00050000 | errno.EPERM)]
+filters.append((0x06, 0, 0x7FFF0000))
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", op, 0, skip, value) for op, skip, value in filters))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(filters), ctypes.addressof(code)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+with safe_open(sys.argv[1], "np", backend="BUFFERED") as f:
+    assert len(list(f.tensors())) == 2
+    (file,) = f.stats()["files"]
+print(file["mode"], file["backend"], file["passed_over"].split("; ")[-1], sep="|")
+"""
+
+
+@pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="system calls have other numbers here")
+def test_buffered_is_pread_where_neither_io_uring_nor_a_mapping_can_be_read(path: Path) -> None:
+    assert run(WITHOUT_RINGS_AND_COPIES, str(path)) == (
+        "buffered|AIO_BUFFERED|MMAP: process_vm_readv: Operation not permitted (errno 1)"
+    )
 
 
 NO_CUFILE = "CUFILE: it reads to GPUs, and this load goes to the host"
