@@ -111,7 +111,7 @@ def test_options_that_can_be_seen_have_their_effect(folder: Path, arrived: dict[
     load(folder, {"buffer_size": 900_000, "backend": "BUFFERED"})
     assert arrived["stats"]["buffer_bytes"] == 900_000
     assert {file["mode"] for file in arrived["stats"]["files"]} == {"buffered"}
-    assert {file["backend"] for file in arrived["stats"]["files"]} <= {"URING_BUFFERED", "MMAP"}
+    assert {file["backend"] for file in arrived["stats"]["files"]} <= {"URING_BUFFERED", "MMAP", "AIO_BUFFERED"}
 
 
 @pytest.mark.parametrize(

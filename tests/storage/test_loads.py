@@ -145,8 +145,48 @@ def test_a_cached_file_is_read_through_the_page_cache(mount: Mount, folder: Path
     (mounted.path / "1.safetensors").read_bytes()
     mounted.reset()
     stats = load(mounted.path / "1.safetensors", folder)
-    assert stats["files"][0]["mode"] == "buffered"
+    file = stats["files"][0]
+    assert (file["mode"], file["reason"]) == ("mixed", "100 % of it in the page cache at opening (cachestat)")
     assert mounted.counts().bytes < MIB
+
+
+def test_a_cached_file_that_is_evicted_before_the_load_is_read_past_the_page_cache(mount: Mount, folder: Path) -> None:
+    mounted = mount(folder)
+    path = mounted.path / "1.safetensors"
+    path.read_bytes()
+    with safe_open(path, "np") as f:
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        mounted.reset()
+        loaded = dict(f.tensors())
+        counts = mounted.counts()
+    wanted = load_file(folder / "1.safetensors")
+    assert loaded.keys() == wanted.keys()
+    assert all(np.array_equal(array, wanted[name]) for name, array in loaded.items())
+    assert counts.bytes > 0.99 * FILE_BYTES
+    assert counts.direct_requests > 0.95 * counts.requests
+
+
+def test_of_a_file_that_is_cached_all_but_its_end_only_the_end_is_read(mount: Mount, folder: Path) -> None:
+    mounted = mount(folder)
+    path = mounted.path / "1.safetensors"
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        file.read(FILE_BYTES - MIB)
+    mounted.reset()
+    assert load(path, folder)["files"][0]["mode"] == "mixed"
+    counts = mounted.counts()
+    assert 0.9 * MIB < counts.bytes < 1.2 * MIB
+    assert counts.direct_requests == counts.requests
+
+
+def test_direct_reads_that_stop_inside_of_a_unit_are_completed_through_the_page_cache(
+    mount: Mount, folder: Path
+) -> None:
+    mounted = mount(folder, short_every=1, short_bytes=1000)
+    stats = load(mounted.path / "1.safetensors", folder, backend="AIO")
+    assert stats["files"][0]["mode"] == "direct"
+    assert mounted.counts().shorts > 0
 
 
 def test_a_cold_file_is_read_past_the_page_cache_which_stays_as_it_was(mount: Mount, folder: Path) -> None:

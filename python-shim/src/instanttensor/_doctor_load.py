@@ -179,6 +179,13 @@ def _cached(path: str, files: list[str], probes: list[_Storage]) -> Iterator[Fin
 # ---------------------------------------------------------------------------------------- loads
 
 
+_WAYS = {
+    "direct": "past the page cache (direct)",
+    "buffered": "through the page cache (buffered)",
+    "mixed": "through the page cache where that holds it, else past it (mixed)",
+}
+
+
 def _access(target: Target, path: str, f: safe_open) -> Iterator[Finding]:
     files = f.stats()["files"]
     for (mode, reason, passed_over), group in groupby(
@@ -186,7 +193,7 @@ def _access(target: Target, path: str, f: safe_open) -> Iterator[Finding]:
     ):
         alike = list(group)
         more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-        way = "past the page cache (direct)" if mode == "direct" else "through the page cache (buffered)"
+        way = _WAYS[mode]
         instead = f"; passed over: {passed_over}" if passed_over else ""
         text = f"{path}: a load reads {os.path.basename(alike[0]['file'])}{more} {way}: {reason}{instead}."
         yield ok("access", text, path=path, mode=mode, reason=reason, files=[file["file"] for file in alike])

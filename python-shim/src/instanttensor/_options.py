@@ -43,10 +43,10 @@ class BackendPolicy(Enum):
     """Names for several backends at once."""
 
     BUFFERED = "BUFFERED"
-    """URING_BUFFERED, then MMAP."""
+    """URING_BUFFERED, then MMAP, then AIO_BUFFERED, which every system allows."""
 
 
-_POLICIES = {BackendPolicy.BUFFERED: (Backend.URING_BUFFERED, Backend.MMAP)}
+_POLICIES = {BackendPolicy.BUFFERED: (Backend.URING_BUFFERED, Backend.MMAP, Backend.AIO_BUFFERED)}
 
 BackendCandidate: TypeAlias = Backend | BackendPolicy | str
 Progress: TypeAlias = bool | Callable[[int, int], Any]

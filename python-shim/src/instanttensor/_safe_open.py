@@ -389,7 +389,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
             ``slabs``, ``buffer_bytes`` (the cap), ``peak_buffer_bytes``, ``pinned_bytes``;
             ``reads_in_flight``: how many were under way at once, at most;
             ``files``: for each its ``file``, ``mode`` ("direct", "buffered", or "mixed": what the page cache holds
-            is read from there, and the rest directly), ``backend`` asked for,
-            ``reason``, and the candidates ``passed_over`` with theirs.
+            when it is read comes from there, and the rest directly), ``backend`` asked for,
+            ``reason`` (of the page cache, what it held at opening), and the candidates ``passed_over`` with theirs.
         """
         return self._checkpoint.stats()

@@ -141,11 +141,17 @@ public final class CheckpointFile implements AutoCloseable {
                 + grouped(offset) + ", read none: " + reason);
     }
 
-    /// The error for a file that was whole when it was opened and is not any more.
-    public FileException endedEarly(long offset, long expectedBytes, long gotBytes) {
+    /// The error for a file that was whole when it was opened and is not any more; or whose reads come short, though
+    /// by its size it goes on.
+    ///
+    /// @throws FileException where the kernel does not tell its size
+    public FileException endedEarly(long offset, long expectedBytes, long gotBytes) throws FileException {
+        long now = bytesNow();
+        String reason = now > offset + gotBytes
+                ? "no more came, though the file has " + grouped(now) + " bytes"
+                : "the file ends there";
         return new FileException(path, 0, "read " + grouped(gotBytes) + " of " + grouped(expectedBytes) + " bytes at "
-                + grouped(offset) + ": the file ends there (it had " + grouped(bytes())
-                + " bytes when it was opened)");
+                + grouped(offset) + ": " + reason + " (it had " + grouped(bytes()) + " bytes when it was opened)");
     }
 
     /// Compares the size with the one at opening, before a load's first read of it.

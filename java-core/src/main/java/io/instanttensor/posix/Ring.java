@@ -26,6 +26,7 @@ public final class Ring implements AutoCloseable {
     private static final long OFF_SQ_RING = 0;
     private static final long OFF_SQES = 0x10000000;
     private static final int ENTER_GETEVENTS = 1;
+    private static final byte OP_NOP = 0;
     private static final byte OP_READ = 22;
     /// One mapping for both queues (Linux 5.4).
     private static final int FEAT_SINGLE_MMAP = 1;
@@ -137,13 +138,24 @@ public final class Ring implements AutoCloseable {
     ///
     /// @return its number, in [#results]: 0 for the first after [#complete]
     public int queue(int file, MemorySegment target, long offset) {
+        return queue(OP_READ, file, target, offset);
+    }
+
+    /// Queues an operation that does nothing: that it completes tells that this process may use its rings.
+    ///
+    /// @return as [#queue]
+    public int queueNothing() {
+        return queue(OP_NOP, -1, MemorySegment.NULL, 0);
+    }
+
+    private int queue(byte operation, int file, MemorySegment target, long offset) {
         if (queued == results.length) {
             throw new IllegalStateException(queued + " reads are queued, which is all the ring holds");
         }
         int at = queues.get(JAVA_INT, tail);
         long entry = (at & mask) * SQE_BYTES;
         // Its other fields stay as they were mapped, zero.
-        entries.set(JAVA_BYTE, entry, OP_READ);
+        entries.set(JAVA_BYTE, entry, operation);
         entries.set(JAVA_INT, entry + 4, file);
         entries.set(JAVA_LONG, entry + 8, offset);
         entries.set(JAVA_LONG, entry + 16, target.address());

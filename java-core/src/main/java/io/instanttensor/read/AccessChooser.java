@@ -12,11 +12,12 @@ import java.util.List;
 /// Decides, file by file, whether it is read past the page cache or through it, and sets its
 /// descriptor accordingly.
 public final class AccessChooser {
-    /// A file of which less than this lies in the page cache is faster read past it.
+    /// Where parts cannot be told apart, a file of which less than this lies in the page cache is faster read past it.
     static final double CACHED_ENOUGH = 0.8;
-    /// Where parts can be told apart, it takes more to read all of it through the page cache, and less than this
-    /// share (what reading the header leaves) to read all of it past it.
+    /// Where they can, every chunk is looked at before it is read: what was there at opening may be gone by then. From
+    /// here on, readers are as many as processors.
     static final double CACHED = 0.95;
+    /// And up to here, which reading the header leaves, all of it is read past the page cache.
     static final double COLD = 0.01;
 
     private AccessChooser() {}
@@ -78,18 +79,19 @@ public final class AccessChooser {
         }
         PageCacheProbe.Finding finding = PageCacheProbe.probe(file);
         String found = Math.round(finding.cachedFraction() * 100)
-                + " % of it in the page cache (" + finding.method() + ")";
-        if (finding.cachedFraction() >= (finding.byRange() ? CACHED : CACHED_ENOUGH)) {
+                + " % of it in the page cache at opening (" + finding.method() + ")";
+        boolean cached = finding.cachedFraction() >= (finding.byRange() ? CACHED : CACHED_ENOUGH);
+        if (cached && !finding.byRange()) {
             return buffered(null, found, List.of(), true);
         }
         String refusal = switchToDirect(file, support);
         if (!refusal.isEmpty()) {
-            return buffered(null, "direct I/O refused: " + refusal, List.of(), false);
+            return buffered(null, "direct I/O refused: " + refusal, List.of(), cached);
         }
         if (finding.byRange() && finding.cachedFraction() > COLD) {
             // For what is there; each reader opens it once more for the rest.
             switchToBuffered(file);
-            return new FileAccess(FileAccess.Mode.MIXED, null, found, List.of(), support.alignmentBytes(), false);
+            return new FileAccess(FileAccess.Mode.MIXED, null, found, List.of(), support.alignmentBytes(), cached);
         }
         return direct(null, found, List.of(), support);
     }

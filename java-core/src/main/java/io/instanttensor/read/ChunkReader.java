@@ -6,11 +6,15 @@ import io.instanttensor.jfr.ReadEvent;
 import io.instanttensor.jfr.Recorder;
 import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.Segment;
+import io.instanttensor.posix.ErrnoException;
 import java.lang.foreign.MemorySegment;
 
 /// Reads chunks of one file, in the way that was chosen for it. Stateless; any thread may use it, with methods of its
 /// own.
 public final class ChunkReader {
+    /// What the page cache holds of a chunk is told to this.
+    private static final long PART_BYTES = 64 << 10;
+
     private final CheckpointFile file;
     private final FileAccess access;
 
@@ -33,19 +37,32 @@ public final class ChunkReader {
     /// @param methods of the calling thread
     /// @throws FileException where the file ends early or the read fails
     public void read(Chunk chunk, MemorySegment buffer, ReadMethods methods) throws FileException {
-        read(chunk, buffer, methods.of(access.method()), source(chunk, methods));
+        PageCacheProbe.Part missing = missing(chunk);
+        read(chunk, buffer, methods.of(access.method()), missing.isEmpty() ? file : source(methods), missing);
     }
 
-    void read(Chunk chunk, MemorySegment buffer, PositionalReads reads, CheckpointFile source) throws FileException {
+    /// @param source of what is missing; the rest is read through the page cache
+    /// @param missing counted from the chunk's first unit
+    void read(
+            Chunk chunk, MemorySegment buffer, PositionalReads reads, CheckpointFile source,
+            PageCacheProbe.Part missing) throws FileException {
         ReadEvent event = Recorder.beginRead();
-        long start = chunk.fileOffset() & -access.alignmentBytes();
+        long start = start(chunk);
         long lead = chunk.fileOffset() - start;
         long needed = lead + chunk.bytes();
         long room = (needed + access.alignmentBytes() - 1) & -access.alignmentBytes();
         MemorySegment target = buffer.asSlice(chunk.bufferOffset() - lead, room);
         boolean direct = access.mode() == FileAccess.Mode.DIRECT
                 || access.mode() == FileAccess.Mode.MIXED && source != file;
-        long got = readUpTo(target, start, needed, direct ? access.alignmentBytes() : 1, reads, source);
+        long got = missing.from() == 0 ? 0 : file.readUpTo(target.asSlice(0, missing.from()), start, missing.from());
+        if (got == missing.from() && !missing.isEmpty()) {
+            long end = missing.to() == needed ? room : missing.to();
+            got += readUpTo(target.asSlice(got, end - got), start + got, missing.to() - got,
+                    direct ? access.alignmentBytes() : 1, reads, source);
+        }
+        if (got < needed && (direct || got == missing.to())) {
+            got += readRest(target.asSlice(got), start + got, needed - got);
+        }
         if (got < needed) {
             throw file.endedEarly(chunk.fileOffset(), chunk.bytes(), Math.max(0, got - lead));
         }
@@ -53,12 +70,39 @@ public final class ChunkReader {
         Recorder.endRead(event, file.path(), chunk.fileOffset(), chunk.bytes(), direct);
     }
 
-    /// The file by the descriptor that a chunk is read with: what lies in memory by the common one.
-    private CheckpointFile source(Chunk chunk, ReadMethods methods) {
-        if (access.inMemory() || access.method() == ReadMethod.MMAP) {
-            return file;
+    private long start(Chunk chunk) {
+        return chunk.fileOffset() & -access.alignmentBytes();
+    }
+
+    /// What the page cache does not hold of a chunk, from its first unit on; all, where that makes no difference.
+    PageCacheProbe.Part missing(Chunk chunk) {
+        long start = start(chunk);
+        long needed = chunk.fileOffset() + chunk.bytes() - start;
+        return access.mode() == FileAccess.Mode.MIXED
+                ? PageCacheProbe.missing(file, start, needed, Math.max(PART_BYTES, access.alignmentBytes()))
+                : new PageCacheProbe.Part(0, needed);
+    }
+
+    /// The file by the descriptor that is read with: what lies in memory by the common one, but for the parts of it
+    /// that have gone since.
+    private CheckpointFile source(ReadMethods methods) {
+        boolean common = access.method() == ReadMethod.MMAP
+                || access.inMemory() && access.mode() != FileAccess.Mode.MIXED;
+        return common ? file : methods.own(file, access.direct());
+    }
+
+    /// Through the page cache: what it held behind the part that it missed, or what direct reads did not bring. Some
+    /// file systems bring less than a unit where they have more.
+    private long readRest(MemorySegment target, long offset, long needed) throws FileException {
+        if (access.mode() == FileAccess.Mode.MIXED) {
+            return file.readUpTo(target, offset, needed);
         }
-        return isCached(chunk) ? file : methods.own(file, access.direct());
+        try (CheckpointFile buffered = file.reopened(false)) {
+            return buffered.readUpTo(target, offset, needed);
+        } catch (ErrnoException e) {
+            // Without /proc, or with too many open files: then it came short.
+            return 0;
+        }
     }
 
     /// Whether the page cache holds a chunk, now, of a file of which it holds parts.
@@ -75,7 +119,7 @@ public final class ChunkReader {
     public void readInto(Chunk chunk, MemorySegment slab, ReadMethods methods) throws FileException {
         PositionalReads reads = methods.of(access.method());
         // Of a file that is also read directly, the common descriptor is the one that is not.
-        CheckpointFile source = access.mode() == FileAccess.Mode.MIXED ? file : source(chunk, methods);
+        CheckpointFile source = access.mode() == FileAccess.Mode.MIXED ? file : source(methods);
         for (Segment segment : chunk.segments()) {
             ReadEvent event = Recorder.beginRead();
             long fileOffset = chunk.fileOffset() + segment.chunkOffset();
@@ -114,7 +158,8 @@ public final class ChunkReader {
     }
 
     /// A read may stop short: at the file's end, or because the file system felt like it, and a direct one inside a
-    /// unit. The next one starts again at the last whole unit, and no progress from there means the end.
+    /// unit. The next one starts again at the last whole unit, and no progress from there means the end: of the file, or of
+    /// what direct reads bring.
     private static long readUpTo(
             MemorySegment target, long start, long needed, int unit, PositionalReads reads, CheckpointFile source)
             throws FileException {

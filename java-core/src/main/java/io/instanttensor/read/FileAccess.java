@@ -8,10 +8,12 @@ import java.util.List;
 /// @param reason of the choice, in words for the user
 /// @param passedOver candidates before it that could not serve, each with its reason
 /// @param alignmentBytes what offsets, lengths and addresses have to be multiples of; 1 where buffered
-/// @param inMemory whether its bytes were there already: in the page cache, or in a file system that has no disk
+/// @param inMemory whether its bytes were there already: in the page cache, nearly all of them, or in a file system
+///     that has no disk
 public record FileAccess(
         Mode mode, Backend backend, String reason, List<String> passedOver, int alignmentBytes, boolean inMemory) {
-    /// Past the page cache, or through it; mixed: what it holds is read through it, and the rest past it.
+    /// Past the page cache, or through it; mixed: chunk by chunk, what it holds by then is read through it, and the
+    /// rest past it.
     public enum Mode {
         DIRECT,
         BUFFERED,

@@ -11,7 +11,7 @@ import java.nio.file.Path;
 public final class IoUringProbe {
     private static final Path SWITCH = Path.of("/proc/sys/kernel/io_uring_disabled");
 
-    /// A ring has been made; what may be asked for every file of a checkpoint is asked of the kernel once.
+    /// A ring has done something; what may be asked for every file of a checkpoint is asked of the kernel once.
     private static volatile boolean usable;
 
     private IoUringProbe() {}
@@ -21,10 +21,18 @@ public final class IoUringProbe {
         if (usable) {
             return "";
         }
-        try {
-            Ring.open(RingReads.MAX_PIECES).close();
-            usable = true;
-            return "";
+        String refusal = tried();
+        usable = refusal.isEmpty();
+        return refusal;
+    }
+
+    /// Makes a ring and has it do nothing: seccomp may allow the one and not the other.
+    static String tried() {
+        try (Ring ring = Ring.open(RingReads.MAX_PIECES)) {
+            int number = ring.queueNothing();
+            ring.complete();
+            int result = ring.results()[number];
+            return result < 0 ? refusal(Ring.error(result), setting()) : "";
         } catch (ErrnoException e) {
             return refusal(e, setting());
         }

@@ -4,6 +4,7 @@ import io.instanttensor.file.CheckpointFile;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.Posix;
 import java.lang.foreign.MemorySegment;
+import java.util.function.LongPredicate;
 
 /// How much of a file the page cache holds.
 ///
@@ -19,6 +20,13 @@ final class PageCacheProbe {
     /// @param method the system call that told, for the report
     /// @param byRange whether [#holds] can tell of a part of it
     record Finding(double cachedFraction, String method, boolean byRange) {}
+
+    /// Of a range of a file, what lies between two places in it, counted from its start.
+    record Part(long from, long to) {
+        boolean isEmpty() {
+            return from == to;
+        }
+    }
 
     @FunctionalInterface
     private interface Sample {
@@ -51,6 +59,42 @@ final class PageCacheProbe {
             // Then the whole file was judged by another way, and is not asked about in parts.
             return false;
         }
+    }
+
+    /// A range without what the page cache holds of its beginning and of its end. What it holds in between does not
+    /// count: a second read from storage can take longer than the bytes that it saves.
+    ///
+    /// @param unit that the part begins and ends at multiples of, unless it ends with the range
+    static Part missing(CheckpointFile file, long offset, long bytes, long unit) {
+        if (holds(file, offset, bytes)) {
+            return new Part(bytes, bytes);
+        }
+        long units = Math.ceilDiv(bytes, unit);
+        long first = mostHeld(units - 1, count -> holds(file, offset, count * unit));
+        // Others fill and empty the page cache meanwhile.
+        long last = mostHeld(units - 1 - first, count -> {
+            long start = (units - count) * unit;
+            return holds(file, offset + start, bytes - start);
+        });
+        return new Part(first * unit, last == 0 ? bytes : (units - last) * unit);
+    }
+
+    /// The largest count that is held, as all below it are; 0 where not even 1 is.
+    private static long mostHeld(long limit, LongPredicate held) {
+        if (limit == 0 || !held.test(1)) {
+            return 0;
+        }
+        long least = 1;
+        long most = limit;
+        while (least < most) {
+            long middle = least + (most - least + 1) / 2;
+            if (held.test(middle)) {
+                least = middle;
+            } else {
+                most = middle - 1;
+            }
+        }
+        return least;
     }
 
     private static boolean isMappedRangeResident(CheckpointFile file, long offset, long bytes) throws ErrnoException {

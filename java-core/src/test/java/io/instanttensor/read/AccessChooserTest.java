@@ -17,6 +17,7 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
@@ -44,12 +45,55 @@ class AccessChooserTest {
     }
 
     @Test
-    void cachedFileIsReadThroughThePageCache() throws IOException {
+    void cachedFileIsReadFromThePageCacheAsFarAsItIsStillThere() throws IOException {
         folder = TestFolders.direct();
+        FileAccess access = withMethod(choose(List.of()), 100);
         assertEquals(new FileAccess(
-                FileAccess.Mode.BUFFERED, null, "100 % of it in the page cache (cachestat)", List.of(), 1,
-                true),
-                withMethod(choose(List.of()), 100));
+                FileAccess.Mode.MIXED, null, "100 % of it in the page cache at opening (cachestat)", List.of(),
+                access.alignmentBytes(), true),
+                access);
+    }
+
+    @Test
+    void fileThatIsEvictedAfterItsOpeningIsReadPastThePageCache() throws IOException {
+        folder = TestFolders.direct();
+        try (CheckpointFile file = file(); ReadMethods methods = new ReadMethods(); Arena arena = Arena.ofConfined()) {
+            ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of()));
+            PageCache.evict(file.path(), file.descriptor());
+            MemorySegment buffer = arena.allocate(BYTES + 4096, 4096);
+            Chunk all = new Chunk(0, 0, 0, BYTES, 0, List.of(new Segment(0, 0, BYTES)));
+            assertEquals(new PageCacheProbe.Part(0, BYTES), reader.missing(all));
+            reader.read(all, buffer, methods);
+            assertEquals(new PageCacheProbe.Part(0, BYTES), reader.missing(all), "the page cache has stayed empty");
+            assertArrayEquals(Files.readAllBytes(file.path()), buffer.asSlice(0, BYTES).toArray(JAVA_BYTE));
+        }
+    }
+
+    /// A chunk that starts and ends inside of a page.
+    @ParameterizedTest
+    @CsvSource({"0, 5, 327680, 999900", "12, 16, 0, 786432", "3, 10, 196608, 655360"})
+    void ofAChunkThatIsPartlyCachedOnlyWhatIsMissingIsReadPastThePageCache(
+            int first, int end, int missingFrom, int missingTo) throws IOException {
+        folder = TestFolders.direct();
+        try (CheckpointFile file = file(); ReadMethods methods = new ReadMethods(); Arena arena = Arena.ofConfined()) {
+            ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of()));
+            Chunk chunk = new Chunk(0, 0, 100, 999_800, 100, List.of(new Segment(0, 0, 999_800)));
+            boolean hole = missingFrom == 196_608;
+            PageCache.evict(file.path(), file.descriptor());
+            if (hole) {
+                fill(file, 0, first);
+                fill(file, end, 16);
+            } else {
+                fill(file, first, end);
+            }
+            PageCacheProbe.Part missing = new PageCacheProbe.Part(missingFrom, missingTo);
+            assertEquals(missing, reader.missing(chunk));
+            MemorySegment buffer = arena.allocate(BYTES + 4096, 4096);
+            reader.read(chunk, buffer, methods);
+            assertEquals(missing, reader.missing(chunk), "the page cache has stayed as it was");
+            assertArrayEquals(Arrays.copyOfRange(Files.readAllBytes(file.path()), 100, 999_900),
+                    buffer.asSlice(100, 999_800).toArray(JAVA_BYTE));
+        }
     }
 
     @Test
@@ -58,7 +102,7 @@ class AccessChooserTest {
         try (CheckpointFile file = file()) {
             PageCache.evict(file.path(), file.descriptor());
             FileAccess access = withMethod(AccessChooser.choose(file, List.of()), 0);
-            assertEquals(new FileAccess(FileAccess.Mode.DIRECT, null, "0 % of it in the page cache (cachestat)",
+            assertEquals(new FileAccess(FileAccess.Mode.DIRECT, null, "0 % of it in the page cache at opening (cachestat)",
                     List.of(), access.alignmentBytes(), false), access);
             assertTrue(access.alignmentBytes() >= 512, access.toString());
         }
@@ -138,6 +182,14 @@ class AccessChooserTest {
         }
     }
 
+    /// Reads 64 KiB pieces of it into the page cache, and no more.
+    private static void fill(CheckpointFile file, int first, int end) throws FileException {
+        PageCache.dontReadAhead(file.descriptor());
+        try (Arena arena = Arena.ofConfined()) {
+            file.readFully(arena.allocate(end - first << 16), (long) first << 16);
+        }
+    }
+
     private FileAccess choose(List<Backend> candidates) throws FileException {
         try (CheckpointFile file = file()) {
             return AccessChooser.choose(file, candidates, true);
@@ -154,8 +206,9 @@ class AccessChooserTest {
 
     /// Before Linux 6.5 another call answers; all else must be the same.
     private static FileAccess withMethod(FileAccess access, int percent) {
-        assertTrue(access.reason().startsWith(percent + " % of it in the page cache ("), access.reason());
-        return new FileAccess(access.mode(), access.backend(), percent + " % of it in the page cache (cachestat)",
-                access.passedOver(), access.alignmentBytes(), access.inMemory());
+        assertTrue(access.reason().startsWith(percent + " % of it in the page cache at opening ("), access.reason());
+        return new FileAccess(access.mode(), access.backend(),
+                percent + " % of it in the page cache at opening (cachestat)", access.passedOver(),
+                access.alignmentBytes(), access.inMemory());
     }
 }

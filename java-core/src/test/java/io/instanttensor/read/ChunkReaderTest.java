@@ -12,7 +12,9 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.nio.channels.FileChannel;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -52,11 +54,30 @@ class ChunkReaderTest {
     }
 
     @Test
-    void readThatMakesNoProgressIsTheEnd() {
+    void whatDirectReadsDoNotBringIsReadThroughThePageCache() throws IOException {
+        List<Long> offsets = new ArrayList<>();
+        // Twice less than a block, from the same place: by that way there is no more.
+        assertArrayEquals(Arrays.copyOfRange(content, 5_000, 35_000), readBy(offsets, 5_000, 30_000, 4096, 100, 100));
+        assertEquals(List.of(4096L, 8192L, 8192L), offsets);
+    }
+
+    @Test
+    void bufferedReadThatBringsNothingThoughTheFileGoesOnSaysSo() throws IOException {
+        try (CheckpointFile file = CheckpointFile.open(path)) {
+            ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of(Backend.AIO_BUFFERED)));
+            FewBytes reads = new FewBytes(content, new ArrayList<>(), 100, 0);
+            assertEquals(path + ": read 100 of 30,000 bytes at 5,000: no more came, though the file has 100,003 bytes "
+                    + "(it had 100,003 bytes when it was opened)",
+                    assertThrows(FileException.class, () -> read(reader, reads, 5_000, 30_000)).getMessage());
+        }
+    }
+
+    @Test
+    void readThatMakesNoProgressIsTheEndWhereTheFileEnds() {
         List<Long> offsets = new ArrayList<>();
         assertEquals(path + ": read 3,192 of 30,000 bytes at 5,000: the file ends there (it had 100,003 bytes when "
                 + "it was opened)",
-                assertThrows(FileException.class, () -> readBy(offsets, 5_000, 30_000, 4096, 0)).getMessage());
+                assertThrows(FileException.class, () -> readOfCutFile(offsets)).getMessage());
         assertEquals(List.of(4096L, 8192L), offsets);
     }
 
@@ -68,7 +89,7 @@ class ChunkReaderTest {
             // As far from a whole unit as in the file.
             long bufferOffset = 4096 + offset % 4096;
             Chunk chunk = new Chunk(0, 0, offset, bytes, bufferOffset, List.of(new Segment(0, 0, bytes)));
-            reader.read(chunk, buffer, reads, reader.file());
+            reader.read(chunk, buffer, reads, reader.file(), reader.missing(chunk));
             assertEquals(1, buffer.get(ValueLayout.JAVA_BYTE, 4095), "nothing is written before the first unit");
             assertEquals(1, buffer.get(ValueLayout.JAVA_BYTE, (bufferOffset + bytes + 4095) / 4096 * 4096),
                     "nor behind the last");
@@ -82,6 +103,15 @@ class ChunkReaderTest {
             FileAccess access = AccessChooser.choose(file, List.of(Backend.AIO));
             assertEquals(4096, access.alignmentBytes());
             return read(new ChunkReader(file, access), new FewBytes(content, offsets, limits), offset, bytes);
+        }
+    }
+
+    private void readOfCutFile(List<Long> offsets) throws IOException {
+        try (CheckpointFile file = CheckpointFile.open(path);
+                FileChannel channel = FileChannel.open(path, StandardOpenOption.WRITE)) {
+            ChunkReader reader = new ChunkReader(file, AccessChooser.choose(file, List.of(Backend.AIO)));
+            channel.truncate(8192);
+            read(reader, new FewBytes(content, offsets, 4096, 0), 5_000, 30_000);
         }
     }
 
