@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Hexadecimal digits of a digest: enough for what nobody forges.
 _DIGITS = 16
 _UNSIGNED = (1 << 64) - 1
-# Bytes of a filter. Escaped they may be twice as many, beside 230 others; a message has room for 1,024.
+# Bytes of a filter. Escaped they may be twice as many, beside 270 others; a message has room for 1,024.
 _SHOWN_BYTES = 360
 
 
