@@ -7,6 +7,7 @@ anything they do. A case answers a text, which the test compares.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -60,6 +61,25 @@ def meet(
     )
 
 
+def meet_on(kind: str, rank: int, world: int, folder: str, *, patience_s: int) -> torch.device:
+    """The same over NCCL with kind "cuda", each rank on a GPU of its own; over gloo, on the host, with any other.
+
+    Returns
+    -------
+    torch.device
+        Where this rank's tensors go.
+    """
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+    if kind != "cuda":
+        meet("gloo", rank, world, folder, patience_s=patience_s)
+        return torch.device("cpu")
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    meet("nccl", rank, world, folder, patience_s=patience_s, device_id=device)
+    return device
+
+
 def go_through(cases: Cases, rank: int, folder: str, *arguments: Any) -> None:
     """A rank's life: the cases one after the other, and what came of them in a file."""
     answers = {}
@@ -73,12 +93,14 @@ def go_through(cases: Cases, rank: int, folder: str, *arguments: Any) -> None:
     dist.destroy_process_group()
 
 
-def error(action: Callable[[], Any], kind: type[BaseException] = Exception) -> str:
+def error(
+    action: Callable[[], Any], kind: type[BaseException] = Exception, said: Callable[[BaseException], str] = str
+) -> str:
     """The type of what an action raises, if it is of a kind, and its text."""
     try:
         action()
     except kind as e:
-        return f"{type(e).__name__}: {e}"
+        return f"{type(e).__name__}: {said(e)}"
     return "no error"
 
 

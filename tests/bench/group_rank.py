@@ -51,13 +51,13 @@ def joined(rank, groups, meeting, limit_seconds, device):
     if on_gpu:
         # Before anything makes a context.
         torch.cuda.set_device(rank)
-    world = sum(map(len, groups))
+    world, limit = sum(map(len, groups)), timedelta(seconds=limit_seconds)
     dist.init_process_group(
         "nccl" if on_gpu else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world,
-        timeout=timedelta(seconds=limit_seconds), device_id=torch.device("cuda", rank) if on_gpu else None,
+        timeout=limit, device_id=torch.device("cuda", rank) if on_gpu else None,
     )  # fmt: skip
     # Every rank makes every group, in the same order.
-    made = [dist.group.WORLD if len(ranks) == world else dist.new_group(ranks) for ranks in groups]
+    made = [dist.group.WORLD if len(ranks) == world else dist.new_group(ranks, timeout=limit) for ranks in groups]
     own = next(group for group, ranks in zip(made, groups) if rank in ranks)
     one = torch.ones(1, device=device)
     dist.all_reduce(one, group=own)

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +21,8 @@ from unittest import mock
 import ranks
 import torch
 import torch.distributed as dist
-from instanttensor import safe_open
-from rank_worlds import Cases, error, go_through, meet
+from instanttensor import _agreement, _distributed, safe_open
+from rank_worlds import Cases, error, go_through, meet_on
 from ranks import KIB
 from safetensors.torch import load_file, save_file
 
@@ -29,6 +30,8 @@ PATIENCE_S = 60
 MIB = 1 << 20
 # Of the long checkpoint's slabs: four of its 40 tensors each.
 SLAB_BYTES = 900 * KIB
+# Of a group whose time-out ends a case.
+GROUP_PATIENCE_S = 3
 # So long do the others stay away from a rank that is to be interrupted while it waits for them, and so long does it
 # wait before that.
 AWAY_S, INTO_IT_S = 0.6, 0.3
@@ -45,6 +48,7 @@ class Here(NamedTuple):
     rank: int
     world: int
     culprit: int
+    device: torch.device
 
     @property
     def fails(self) -> bool:
@@ -53,8 +57,8 @@ class Here(NamedTuple):
 
     def open(self, name: str = "long", framework: str = "pt", **options: Any) -> safe_open:
         """Opens one of the checkpoints with all ranks."""
-        options = {"buffer_size": SLAB_BYTES, **options}
-        return safe_open(self.folder / f"{name}.safetensors", framework, process_group=dist.group.WORLD, **options)
+        options = {"buffer_size": SLAB_BYTES, "device": self.device, "process_group": dist.group.WORLD, **options}
+        return safe_open(self.folder / f"{name}.safetensors", framework, **options)
 
     def load(self, name: str = "long", framework: str = "pt", **options: Any) -> None:
         """Opens one and takes all its tensors."""
@@ -95,8 +99,10 @@ def failing(function: Callable[[Here], None]) -> Callable[[Here], None]:
     return function
 
 
-def told_in_case(function: Callable[[Here], None], culprit: int, folder: Path, rank: int, world: int) -> str:
-    return told(function, Here(folder, rank, world, culprit % world))
+def told_in_case(
+    function: Callable[[Here], None], culprit: int, folder: Path, rank: int, world: int, device: torch.device
+) -> str:
+    return told(function, Here(folder, rank, world, culprit % world, device))
 
 
 def told(function: Callable[[Here], None], here: Here) -> str:
@@ -104,11 +110,15 @@ def told(function: Callable[[Here], None], here: Here) -> str:
     dist.barrier()
     begun = time.monotonic()
     # Ctrl-C included.
-    text = error(lambda: function(here), BaseException)
+    text = error(lambda: function(here), BaseException, said)
     took_s = time.monotonic() - begun
-    afterwards = ranks.same(here.folder / "plain.safetensors", copy=False)
+    afterwards = ranks.same(here.folder / "plain.safetensors", copy=False, device=here.device)
     kept.clear()
     return json.dumps({"error": text, "took_s": took_s, "afterwards": afterwards, "slabs": ranks.live_slabs()})
+
+
+def said(raised: BaseException) -> str:
+    return "" if isinstance(raised, Untold) else str(raised)
 
 
 # ----------------------------------------------------------------------------------------- opening
@@ -195,6 +205,18 @@ def a_long_filter(here: Here) -> None:
 
 
 @failing
+def another_type_of_device(here: Here) -> None:
+    """What a rank says that loads to a GPU while the others do not."""
+    described = _agreement._described
+
+    def elsewhere(*arguments: Any) -> dict[str, Any]:
+        return {**described(*arguments), "device": "cuda"}
+
+    with mock.patch.object(_agreement, "_described", elsewhere) if here.fails else ExitStack():
+        here.load()
+
+
+@failing
 def no_memory_for_any_slab(here: Here) -> None:
     from instanttensor import _loading
 
@@ -245,7 +267,8 @@ def a_file_cut_in_the_middle(here: Here) -> None:
 def cut(here: Here, after: int) -> None:
     """Truncates the file of the rank that fails, after so many tensors."""
     path = here.own_copy()
-    with safe_open(path, "pt", process_group=dist.group.WORLD, copy=False, buffer_size=SLAB_BYTES) as f:
+    options: dict[str, Any] = {"copy": False, "buffer_size": SLAB_BYTES, "device": here.device}
+    with safe_open(path, "pt", process_group=dist.group.WORLD, **options) as f:
         tensors = f.tensors()
         for _ in range(after):
             next(tensors)
@@ -300,6 +323,49 @@ def a_callback_that_raises(here: Here) -> None:
             raise ZeroDivisionError(f"at more than half of {total}")
 
     here.load(progress=progress)
+
+
+class Untold(Exception):
+    """An error that has no text."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError("while its text was made")
+
+
+@failing
+def an_error_without_a_text(here: Here) -> None:
+    raised_at_half(here, Untold())
+
+
+@failing
+def an_error_that_is_no_utf_8(here: Here) -> None:
+    raised_at_half(here, ValueError("a file called \udcff"))
+
+
+def raised_at_half(here: Here, what: Exception) -> None:
+    """Has the rank that fails raise it in the middle."""
+
+    def progress(done: int, total: int) -> None:
+        if here.fails and done > total // 2:
+            raise what
+
+    here.load(progress=progress)
+
+
+@failing
+def a_gather_that_fails(here: Here) -> None:
+    """In a group of its own, which is good for nothing afterwards, and waits for a short time."""
+    group = dist.new_group(timeout=timedelta(seconds=GROUP_PATIENCE_S))
+    gather, asked = _distributed.Group.gather, []
+
+    def fail_the_third(joint: _distributed.Group, base: torch.Tensor) -> None:
+        asked.append(base.numel())
+        if len(asked) == 3:
+            raise MemoryError("no gather")
+        gather(joint, base)
+
+    with mock.patch.object(_distributed.Group, "gather", fail_the_third) if here.fails else ExitStack():
+        here.load(process_group=group)
 
 
 # ------------------------------------------------------------------------------------------ leaving
@@ -429,12 +495,43 @@ def interrupted_in_the_loop(here: Here) -> None:
         until(here, f, interrupt)
 
 
-def interrupted_at_any_moment(folder: Path, rank: int, world: int) -> str:
+def interrupted_after(here: Here, doing: str) -> None:
+    """Ctrl-C for the rank that fails, between what all do jointly and what follows it."""
+    jointly, asked = _distributed.Group.jointly, []
+
+    @contextmanager
+    def interrupted(group: _distributed.Group, what: str) -> Iterator[_distributed.Round]:
+        with jointly(group, what) as round_of:
+            yield round_of
+        if what == doing and not asked:
+            asked.append(what)
+            signal.raise_signal(signal.SIGINT)
+
+    with mock.patch.object(_distributed.Group, "jointly", interrupted) if here.fails else ExitStack():
+        here.load()
+
+
+@failing
+def interrupted_after_opening(here: Here) -> None:
+    interrupted_after(here, "to open the checkpoint")
+
+
+@failing
+def interrupted_after_sizing(here: Here) -> None:
+    interrupted_after(here, "to size its slabs")
+
+
+@failing
+def interrupted_after_starting(here: Here) -> None:
+    interrupted_after(here, "to start loading")
+
+
+def interrupted_at_any_moment(folder: Path, rank: int, world: int, device: torch.device) -> str:
     """Ctrl-C at moments that nobody chose, once tensors come. Then all load again, and another one is interrupted."""
     moments = random.Random(7)
     answers = []
     for number in range(STORM):
-        here, moment_s = Here(folder, rank, world, number % world), moments.random() * STORM_S
+        here, moment_s = Here(folder, rank, world, number % world, device), moments.random() * STORM_S
         answers.append(json.loads(told(partial(in_a_storm, after_s=moment_s), here)))
     return json.dumps(answers)
 
@@ -456,22 +553,22 @@ CASES["interrupted_at_any_moment"] = interrupted_at_any_moment
 # --------------------------------------------------------------------------------------- subgroups
 
 
-def failure_in_a_subgroup(folder: Path, rank: int, world: int) -> str:
+def failure_in_a_subgroup(folder: Path, rank: int, world: int, device: torch.device) -> str:
     """The last rank and the one before it are a group, in which the last one fails; the others load without them."""
     members = [world - 2, world - 1]
     group = dist.new_group(members)
     others = dist.new_group([r for r in range(world) if r not in members]) if world > 2 else None
     if rank not in members:
-        return ranks.same(folder / "plain.safetensors", others)
+        return ranks.same(folder / "plain.safetensors", others, device=device)
     name = "missing" if rank == world - 1 else "long"
-    text = error(lambda: list(safe_open(folder / f"{name}.safetensors", "pt", process_group=group).tensors()))
-    return f"{text} / {ranks.same(folder / 'plain.safetensors', group)}"
+    text = error(lambda: list(safe_open(folder / f"{name}.safetensors", "pt", device, process_group=group).tensors()))
+    return f"{text} / {ranks.same(folder / 'plain.safetensors', group, device=device)}"
 
 
 CASES["failure_in_a_subgroup"] = failure_in_a_subgroup
 
 
-def not_in_the_group(folder: Path, rank: int, world: int) -> str:
+def not_in_the_group(folder: Path, rank: int, world: int, device: torch.device) -> str:
     group = dist.new_group([0])
     return error(lambda: safe_open(folder / "plain.safetensors", "pt", process_group=group).close())
 
@@ -479,9 +576,9 @@ def not_in_the_group(folder: Path, rank: int, world: int) -> str:
 CASES["not_in_the_group"] = not_in_the_group
 
 
-def live_in(rank: int, world: int, folder: str, *names: str) -> None:
-    """Goes through the cases of these names, or through all."""
+def live_in(rank: int, world: int, folder: str, kind: str = "cpu", *names: str) -> None:
+    """Goes through the cases of these names, or through all; on a GPU of its own with kind "cuda"."""
     torch.set_num_threads(1)
-    meet("gloo", rank, world, folder, patience_s=PATIENCE_S)
+    device = meet_on(kind, rank, world, folder, patience_s=PATIENCE_S)
     cases = {name: CASES[name] for name in names or CASES}
-    go_through(Cases(cases), rank, folder, Path(folder), rank, world)
+    go_through(Cases(cases), rank, folder, Path(folder), rank, world, device)

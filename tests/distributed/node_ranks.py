@@ -11,7 +11,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 from instanttensor import safe_open
-from rank_worlds import Cases, error, go_through, meet
+from rank_worlds import Cases, error, go_through, meet_on
 from ranks import KIB, PATIENCE_S, digest, expected
 from safetensors.torch import save_file
 
@@ -20,6 +20,8 @@ TENSORS, TENSOR_BYTES = 256, 50_000
 BUFFER_BYTES = 900 * KIB
 
 case = CASES = Cases()
+# The device that this rank loads to.
+where = [torch.device("cpu")]
 
 
 def write_checkpoints(folder: Path) -> None:
@@ -32,7 +34,9 @@ def load(path: Path, node: int, **options: Any) -> str:
     """Loads as a rank of a node; JSON of what came, and of the bytes that this rank has read."""
     with (
         mock.patch("instanttensor._agreement.host", return_value=f"node {node}"),
-        safe_open(path, "pt", process_group=dist.group.WORLD, buffer_size=BUFFER_BYTES, **options) as f,
+        safe_open(
+            path, "pt", process_group=dist.group.WORLD, buffer_size=BUFFER_BYTES, device=where[0], **options
+        ) as f,
     ):
         tensors = dict(f.tensors())
         read = f.stats()["read_bytes"]
@@ -73,13 +77,14 @@ def different_words(folder: Path, rank: int, world: int) -> str:
 @case
 def a_file_cut_on_another_node(folder: Path, rank: int, world: int) -> str:
     """Every rank has a file of its own; the last one's is cut in the middle of the load."""
+    options: dict[str, Any] = {"buffer_size": BUFFER_BYTES, "read_once_per": "node", "device": where[0]}
     path = folder / f"own.{rank}.safetensors"
     path.write_bytes((folder / "shared.safetensors").read_bytes())
 
     def cut_in_the_middle() -> None:
         with (
             mock.patch("instanttensor._agreement.host", return_value=f"node {2 * rank // world}"),
-            safe_open(path, "pt", process_group=dist.group.WORLD, buffer_size=BUFFER_BYTES, read_once_per="node") as f,
+            safe_open(path, "pt", process_group=dist.group.WORLD, **options) as f,
         ):
             tensors = f.tensors()
             next(tensors)
@@ -93,7 +98,8 @@ def a_file_cut_on_another_node(folder: Path, rank: int, world: int) -> str:
     return f"{text} / {load(folder / 'shared.safetensors', 2 * rank // world, read_once_per='node')}"
 
 
-def live_in(rank: int, world: int, folder: str) -> None:
+def live_in(rank: int, world: int, folder: str, kind: str = "cpu", *names: str) -> None:
+    """Goes through the cases of these names, or through all; on a GPU of its own with kind "cuda"."""
     torch.set_num_threads(1)
-    meet("gloo", rank, world, folder, patience_s=PATIENCE_S)
-    go_through(CASES, rank, folder, Path(folder), rank, world)
+    where[0] = meet_on(kind, rank, world, folder, patience_s=PATIENCE_S)
+    go_through(Cases({name: CASES[name] for name in names or CASES}), rank, folder, Path(folder), rank, world)

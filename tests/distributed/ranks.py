@@ -69,9 +69,15 @@ def digest(tensors: dict[str, Any]) -> str:
             tensor = np.ascontiguousarray(tensor)
             size, data = tensor.itemsize, tensor.tobytes()
         else:
-            size, data = tensor.element_size(), tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            size, data = tensor.element_size(), bits(tensor).tobytes()
         found.update(f"{name} {size} {tuple(tensor.shape)}".encode() + data)
     return found.hexdigest()
+
+
+def bits(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The bytes of a tensor on any device."""
+    found: np.ndarray[Any, Any] = tensor.contiguous().reshape(-1).view(torch.uint8).cpu().numpy()
+    return found
 
 
 def expected(path: Path) -> str:

@@ -68,6 +68,9 @@ TOLD = {
     "a_callback_that_raises": ("ZeroDivisionError: at more than half of 8000000", LOADING),
     "interrupted_while_others_open": ("KeyboardInterrupt: ", OPENING),
     "interrupted_while_others_start": ("KeyboardInterrupt: ", STARTING),
+    "interrupted_after_opening": ("KeyboardInterrupt: ", OPENING),
+    "interrupted_after_sizing": ("KeyboardInterrupt: ", STARTING),
+    "interrupted_after_starting": ("KeyboardInterrupt: ", LOADING),
 }  # fmt: skip
 
 # What the failing rank raises that leaves; the others hear that it left.
@@ -109,7 +112,7 @@ def answers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def answers_of_eight(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """The same of more ranks, which take longer, for one of each kind of failure."""
     folder = tmp_path_factory.mktemp("failing-world-of-8")
-    return answers_of(failing_ranks, 8, folder, *OF_EIGHT, patience_s=PATIENCE_S)
+    return answers_of(failing_ranks, 8, folder, "cpu", *OF_EIGHT, patience_s=PATIENCE_S)
 
 
 class Outcome:
@@ -218,6 +221,43 @@ def test_ranks_with_different_filters_are_all_told_how_they_differ(
         f"RuntimeError: rank {number} of process_group wants other tensors than rank 0: "
         f"expected {expected}, found {found}"
     }
+    outcome.require_good_end()
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_ranks_with_different_types_of_device_are_all_told(answers: Answers, which: str) -> None:
+    outcome = Outcome(answers, "another_type_of_device", which)
+    number, expected, found = (1, "cuda", "cpu") if which == "first" else (outcome.culprit, "cpu", "cuda")
+    assert {outcome.own} | outcome.others == {
+        f"RuntimeError: rank {number} of process_group loads to another type of device than rank 0: "
+        f"expected {expected}, found {found}"
+    }
+    outcome.require_good_end()
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+@pytest.mark.parametrize(
+    ("case", "own", "heard"),
+    [("an_error_without_a_text", "Untold: ", "Untold"),
+     ("an_error_that_is_no_utf_8", "ValueError: a file called \udcff", r"ValueError: a file called \udcff")],
+)  # fmt: skip
+def test_an_error_that_cannot_be_said_as_it_is_is_told_as_far_as_it_can_be(
+    answers: Answers, case: str, own: str, heard: str, which: str
+) -> None:
+    outcome = Outcome(answers, case, which)
+    assert outcome.own == own
+    assert outcome.others == {f"OtherRankError: rank {outcome.culprit} {LOADING}: {heard}"}
+    outcome.require_good_end()
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_where_a_gather_fails_on_one_rank_the_others_leave_it_by_the_group_s_time_out(
+    answers: Answers, which: str
+) -> None:
+    outcome = Outcome(answers, "a_gather_that_fails", which)
+    assert outcome.own == "MemoryError: no gather"
+    # In torch's words.
+    assert all(text.startswith("RuntimeError: ") for text in outcome.others), outcome.others
     outcome.require_good_end()
 
 

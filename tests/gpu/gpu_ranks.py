@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from instanttensor import safe_open
-from rank_worlds import Cases, go_through, meet
+from rank_worlds import Cases, go_through, meet_on
 from safetensors.torch import load_file, save_file
 
 PATIENCE_S = 90
@@ -125,11 +124,5 @@ def nothing_is_left(folder: Path, device: torch.device) -> str:
 
 def live_in(rank: int, world: int, folder: str, kind: str) -> None:
     """On a GPU of its own with kind "cuda"; on the host with any other."""
-    device = torch.device("cuda", rank) if kind == "cuda" else torch.device("cpu")
-    if kind == "cuda":
-        torch.cuda.set_device(device)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    os.environ["NCCL_SOCKET_IFNAME"] = "lo"
-    backend, device_id = ("nccl", device) if kind == "cuda" else ("gloo", None)
-    meet(backend, rank, world, folder, patience_s=PATIENCE_S, device_id=device_id)
+    device = meet_on(kind, rank, world, folder, patience_s=PATIENCE_S)
     go_through(CASES, rank, folder, Path(folder), device)

@@ -1,4 +1,4 @@
-"""What ranks compare before they load together: files, filter, memory, and the machine that each runs on."""
+"""What ranks compare before they load together: files, filter, device, memory, and the machine that each runs on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Hexadecimal digits of a digest: enough for what nobody forges.
 _DIGITS = 16
 _UNSIGNED = (1 << 64) - 1
-# Bytes of a filter. Escaped they may be twice as many, beside 230 others; a message has room for 1,024.
+# Bytes of a filter. Escaped they may be twice as many, beside 270 others; a message has room for 1,024.
 _SHOWN_BYTES = 360
 
 
@@ -47,7 +47,8 @@ def agree(group: Group, checkpoint: Checkpoint, cap_bytes: Callable[[], int]) ->
     Raises
     ------
     RuntimeError
-        On every rank: two have other files, or select other tensors; the text says which and what.
+        On every rank: two have other files, select other tensors, read otherwise, or load to other types of device;
+        the text says which and what.
     OtherRankError
         Another rank could not even compare.
     """
@@ -57,6 +58,8 @@ def agree(group: Group, checkpoint: Checkpoint, cap_bytes: Callable[[], int]) ->
     _require_same(ranks, "contents", _files, "opened other files")
     _require_same(ranks, "selection", _wanted, "wants other tensors")
     _require_same(ranks, "read_once_per", _read_once_per, "reads otherwise")
+    # Ranks that gather over different backends would wait for each other.
+    _require_same(ranks, "device", _device, "loads to another type of device")
     here = ranks[group.rank]["host"]
     return Agreed(
         min(rank["cap"] for rank in ranks), [number for number, rank in enumerate(ranks) if rank["host"] == here]
@@ -81,8 +84,9 @@ def _described(checkpoint: Checkpoint, cap_bytes: int) -> dict[str, Any]:
         "contents": f"{java.fingerprint() & _UNSIGNED:016x}",
         "selected": tensors if selected is None else len(selected),
         "selection": "" if selected is None or len(selected) == tensors else _digest(array("q", selected).tobytes()),
-        "filter": checkpoint.filter_text.encode()[:_SHOWN_BYTES].decode(errors="ignore"),
+        "filter": checkpoint.filter_text.encode(errors="backslashreplace")[:_SHOWN_BYTES].decode(errors="ignore"),
         "read_once_per": checkpoint.read_once_per,
+        "device": "cpu" if checkpoint.framework.ordinal < 0 else "cuda",
         "cap": cap_bytes,
         "host": host(),
     }
@@ -116,3 +120,7 @@ def _wanted(rank: dict[str, Any]) -> str:
 
 def _read_once_per(rank: dict[str, Any]) -> str:
     return f"read_once_per={rank['read_once_per']!r}"
+
+
+def _device(rank: dict[str, Any]) -> str:
+    return str(rank["device"])

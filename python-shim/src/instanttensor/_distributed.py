@@ -7,7 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -90,8 +90,11 @@ class Group:
         self._device: torch.device | None = None
         self._side: torch.cuda.Stream | None = None
         self._mailbox: _Mailbox | None = None
-        # What to do about a Ctrl-C that came while the others counted on this rank.
+        # What to do about a Ctrl-C that came while the others counted on this rank; whether such ones are kept now,
+        # but for those that come in a block whose failure is told.
         self._interrupt: Callable[[], Any] | None = None
+        self._keeps_interrupts = False
+        self._in_told_block = False
 
     def load_to(self, ordinal: int) -> None:
         """Says where this rank's tensors go: to a CUDA device, or to the host (-1). Until then the current CUDA device
@@ -105,8 +108,9 @@ class Group:
 
     @property
     def stream(self) -> int:
-        """The CUDA stream on which slabs are completed, as a number; 0 on the host. Not the caller's: neither
-        has to wait for what the other has queued."""
+        """The CUDA stream on which slabs are completed, as a number; 0 on the host. Not the caller's, for whose other
+        work it does not wait. The caller's waits for all that is queued here when a slab is handed out: the gather
+        of the next one too, where that is completed ahead."""
         side = self._side_stream()
         return 0 if side is None else int(side.cuda_stream)
 
@@ -121,7 +125,8 @@ class Group:
 
     def say(self, text: str) -> Said:
         """Says something without waiting for what the others say."""
-        said = bytearray(text.encode()[:_ROOM_BYTES].ljust(_ROOM_BYTES, b"\0"))
+        # Paths that are no UTF-8 have surrogates for it.
+        said = bytearray(text.encode(errors="backslashreplace")[:_ROOM_BYTES].ljust(_ROOM_BYTES, b"\0"))
         mine = self._torch.frombuffer(said, dtype=self._torch.uint8)
         if self._on_host:
             return _SaidOnHost(self, mine)
@@ -154,15 +159,16 @@ class Group:
         OtherRankError
             At the end, where this rank did well, and another one failed.
         """
-        with ExitStack() as held:
+        round_of = Round()
+        with self.undisturbed():
             try:
+                self._in_told_block = True
                 self.raise_interrupt()
-                round_of = Round()
                 yield round_of
-                held.enter_context(self.undisturbed())
+                self._in_told_block = False
             except BaseException as error:
-                with self.undisturbed():
-                    self.say(self.failed(doing, error)).leave()
+                self._in_told_block = False
+                self.say(self.failed(doing, error)).leave()
                 raise
             round_of.heard = self.exchange(round_of.says)
             self.require_silence(round_of.heard)
@@ -170,24 +176,29 @@ class Group:
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Keeps Ctrl-C for `raise_interrupt`, once: a rank that breaks off between what it says and what it does then
-        would have the others wait for it.
+        would have the others wait for it. Held around several blocks of `jointly`, it keeps those that come between
+        them; within each, Ctrl-C does what it does without us.
 
         Other threads than the main one get none anyway.
         """
         before = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is not threading.main_thread() or not callable(before):
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if self._keeps_interrupts or not in_main_thread or not callable(before):
             yield
             return
 
         def keep(*seen: Any) -> None:
-            if self._interrupt is not None:
+            if self._in_told_block or self._interrupt is not None:
                 before(*seen)
-            self._interrupt = lambda: before(*seen)
+            else:
+                self._interrupt = lambda: before(*seen)
 
         signal.signal(signal.SIGINT, keep)
+        self._keeps_interrupts = True
         try:
             yield
         finally:
+            self._keeps_interrupts = False
             signal.signal(signal.SIGINT, before)
 
     @property
@@ -205,7 +216,12 @@ class Group:
         """What a rank says of its error; nothing where there is none."""
         if error is None:
             return ""
-        return f"{self.name()} failed {doing}: {type(error).__name__}: {error}"
+        try:
+            text = f": {error}"
+        except Exception:
+            # Of a class whose `__str__` fails; that is no reason to have the others wait.
+            text = ""
+        return f"{self.name()} failed {doing}: {type(error).__name__}{text}"
 
     def name(self) -> str:
         """How messages call this rank."""

@@ -26,21 +26,23 @@ def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterat
     with ExitStack() as undo:
         if group is not None:
             undo.callback(group.raise_interrupt)
-        agreed = None if group is None else _agree(checkpoint, group)
-        # With a group, all that can fail on one rank alone, warnings included.
-        with nullcontext() if group is None else group.jointly("to start loading"):
-            reporter = _progress.Reporter(progress, checkpoint.total_bytes)
-            undo.callback(reporter.close)
-            load = _start(checkpoint, agreed)
-            undo.callback(_end, checkpoint, load)
-            checkpoint.loads.append(load)
-            # Another thread may have closed the file before it knew of this load.
-            checkpoint.alive()
-            catalogue, cap = checkpoint.catalogue, _stats.cap_bytes(load.alive())
-            _warn_of_oversize(catalogue, cap)
-            slabs = _slabs(checkpoint, load, reporter, cap)
-        load.slabs = slabs
-        undo.push(lambda _kind, error, _trace: slabs.leave(error))
+        # Until the others can be told that this rank leaves.
+        with nullcontext() if group is None else group.undisturbed():
+            agreed = None if group is None else _agree(checkpoint, group)
+            # With a group, all that can fail on one rank alone, warnings included.
+            with nullcontext() if group is None else group.jointly("to start loading"):
+                reporter = _progress.Reporter(progress, checkpoint.total_bytes)
+                undo.callback(reporter.close)
+                load = _start(checkpoint, agreed)
+                undo.callback(_end, checkpoint, load)
+                checkpoint.loads.append(load)
+                # Another thread may have closed the file before it knew of this load.
+                checkpoint.alive()
+                catalogue, cap = checkpoint.catalogue, _stats.cap_bytes(load.alive())
+                _warn_of_oversize(catalogue, cap)
+                slabs = _slabs(checkpoint, load, reporter, cap)
+            load.slabs = slabs
+            undo.push(lambda _kind, error, _trace: slabs.leave(error))
         yield from _loading.tensors(
             load, catalogue, catalogue.selected, checkpoint.framework, copy=copy, cap_bytes=cap, slabs=slabs
         )

@@ -49,7 +49,8 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         Ranks that load the same tensors together: each reads its part, collectives bring the rest.
         All of them have to make the same calls, and take all tensors.
     buffer_size : int, optional
-        Bytes; a hard cap on the slabs of one pass that no tensor refers to. By default at most three times
+        Bytes; a hard cap on the slabs of one pass that no tensor refers to; with a `process_group` it is that, or
+        twice the largest tensor, if that is more. By default at most three times
         the largest tensor or 1 GiB, whichever is more, and never more than `max_free_mem_usage` of
         what is free. A tensor that is larger than the cap gets storage of its own.
     chunk_size : int, optional
@@ -158,7 +159,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
     ) -> None:
         started = time.perf_counter()
         group = group_of(process_group)
-        with ExitStack() as undo:
+        with ExitStack() as undo, nullcontext() if group is None else group.undisturbed():
             # With a group, all that can fail on one rank alone, arguments included.
             with nullcontext() if group is None else group.jointly("to open the checkpoint"):
                 options = Options.resolve(

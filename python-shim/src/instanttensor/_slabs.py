@@ -50,7 +50,8 @@ class GatheredSlabs:
     the ranks agree, and gather, while the caller is at work on the one before.
 
     Before each gather every rank says whether its part is there. One that failed, or that leaves, says so instead, and
-    all raise: nobody enters a gather that somebody else does not enter.
+    all raise; nobody enters that gather. Where a gather itself fails on one rank, the others are in it already, and
+    leave it by the group's time-out.
 
     Parameters
     ----------
@@ -110,16 +111,21 @@ class GatheredSlabs:
         try:
             group.raise_interrupt()
             base = polled(self._load, framework, group.stream, self._report)
+            gathered = None if base is None else framework.as_torch(base)
         except BaseException as error:
             self._is_over = True
             group.say(group.failed("to load its part", error)).leave()
             raise
-        texts = group.exchange("")
-        if any(texts):
+        try:
+            group.require_silence(group.exchange(""))
+            if gathered is not None:
+                group.gather(gathered)
+        except BaseException:
+            # Either all have heard why, or the ranks are out of step: whatever was said now would be taken for
+            # something else.
             self._is_over = True
-            group.require_silence(texts)
+            raise
         if base is not None:
-            group.gather(framework.as_torch(base))
             # What fills up the last rank's part is nobody's.
             base = base[: self._load.slab_bytes[number]]
         self._ahead.append(base)
