@@ -91,7 +91,8 @@ final class Claims {
     /// missing in the one before.
     private boolean findEarly(Room room) throws InterruptedException {
         while (early == null || !early.hasNext()) {
-            if (inOrder != null && inOrder.hasNext() && !inOrder.cached() || !cutsMore() || !room.isOpen(slab.index())) {
+            boolean isNext = inOrder != null && inOrder.hasNext() && !inOrder.cached();
+            if (isNext || !cutsMore() || !room.isOpen(slab.index())) {
                 return false;
             }
             StagedBatch next = cut();

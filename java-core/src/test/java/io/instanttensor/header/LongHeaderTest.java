@@ -92,7 +92,8 @@ class LongHeaderTest {
         int count = 3000;
         for (int at : new int[] {0, count / 3, count / 2, count - 1}) {
             String name = "'layer." + at + "':";
-            for (String other : new String[] {"'layer.é':", "'layer." + at + "'", "'layer." + at + "':'}," + "':", "}"}) {
+            String[] others = {"'layer.é':", "'layer." + at + "'", "'layer." + at + "':'},':", "}"};
+            for (String other : others) {
                 byte[] header = bytes(entries(count).replace(name, other) + "}");
                 assertNull(parse(header, 4), other + " at " + at);
             }
