@@ -26,6 +26,8 @@ final class Claims {
     private final Iterator<SlabLayout> slabs;
     private final Predicate<Chunk> directly;
     private final Optional<Predicate<Chunk>> cached;
+    /// Not where all was there at opening: room for later slabs would be opened for nothing.
+    private final boolean looksAhead;
     private SlabLayout slab;
     private Iterator<Batch> batches = Collections.emptyIterator();
     /// In order, of what the page cache holds: others went before.
@@ -48,12 +50,20 @@ final class Claims {
         this(slabs, chunk -> files.get(chunk.file()).access().direct(),
                 files.stream().noneMatch(file -> file.access().mode() == FileAccess.Mode.MIXED)
                         ? Optional.empty()
-                        : Optional.of(chunk -> files.get(chunk.file()).isCached(chunk)));
+                        : Optional.of(chunk -> files.get(chunk.file()).isCached(chunk)),
+                files.stream().anyMatch(file -> file.access().mode() == FileAccess.Mode.MIXED
+                        && !file.access().inMemory()));
     }
 
     /// @param directly whether a chunk is read past the page cache, unless it is there
     /// @param cached whether the page cache holds a chunk; empty where that makes no difference
     Claims(List<SlabLayout> slabs, Predicate<Chunk> directly, Optional<Predicate<Chunk>> cached) {
+        this(slabs, directly, cached, cached.isPresent());
+    }
+
+    private Claims(
+            List<SlabLayout> slabs, Predicate<Chunk> directly, Optional<Predicate<Chunk>> cached, boolean looksAhead) {
+        this.looksAhead = looksAhead;
         this.slabs = slabs.iterator();
         this.directly = directly;
         this.cached = cached;
@@ -63,7 +73,7 @@ final class Claims {
     ///
     /// @param readers that may read at once
     synchronized Claim next(int readers, Room room) throws InterruptedException {
-        if (cached.isPresent() && storageReads < readers - COPYING && findEarly(room)) {
+        if (looksAhead && storageReads < readers - COPYING && findEarly(room)) {
             return claim(early);
         }
         while (inOrder == null || !inOrder.hasNext()) {
