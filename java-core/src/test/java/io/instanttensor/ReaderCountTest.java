@@ -49,7 +49,7 @@ class ReaderCountTest {
 
     private static ReaderCount count(Integer readers, Integer readsInFlight, long chunkMib, Boolean... inMemory) {
         LoadOptions options = new LoadOptions(DeviceId.HOST, OptionalLong.empty(), chunkMib * MIB, optional(readers),
-                optional(readsInFlight), 0.5, PlanLimits.Share.ALL, 1);
+                optional(readsInFlight), 0.5, PlanLimits.Share.ALL, 1, 1);
         return ReaderCount.of(options, Stream.of(inMemory).map(ReaderCountTest::file).toList());
     }
 
