@@ -1,13 +1,25 @@
 #!/bin/sh
 # What docs/performance.md says of reads, copies and memory, measured again: staging.c and device_memory.py.
 #
-#     tests/bench/staging.sh FILE     a file of some GB in memory (tmpfs, or in the page cache); needs a GPU and a C compiler
+#     tests/bench/staging.sh FILE           a file of some GB in memory (tmpfs, or in the page cache); needs a GPU and a C
+#                                           compiler
+#     tests/bench/staging.sh FILE FILE2     two processes at once on two GPUs, each with its file, for docs/distributed.md
 set -eu
 file=${1:?which file?}
+second=${2:-}
 here=$(dirname "$0")
 program=$(mktemp)
 trap 'rm -f "$program"' EXIT
 "${CC:-cc}" -O2 -o "$program" "$here/staging.c" -ldl -lpthread
+
+if [ -n "$second" ]; then
+    for batches in 4 6 12; do
+        CUDA_VISIBLE_DEVICES=0 "$program" "$file" pread-huge 14 2048 4 $batches 1 &
+        CUDA_VISIBLE_DEVICES=1 "$program" "$second" pread-huge 14 2048 4 $batches 1
+        wait
+    done
+    exit
+fi
 
 # WAY READERS CHUNK_KIB CHUNKS_IN_A_BATCH BATCHES STREAMS
 while read -r way; do
