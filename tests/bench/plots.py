@@ -1,8 +1,9 @@
-"""Draws results: throughput by loader and case, and growth, as PNG.
+"""Draws results: throughput by loader and case, growth, and slow storages, as PNG.
 
     python tests/bench/plots.py RESULTS... FOLDER
 
-RESULTS are files results.jsonl; FOLDER gets throughput.png and growth.png, as far as there are figures for them.
+RESULTS are files results.jsonl; FOLDER gets throughput.png, growth.png and storage.png, as far as there are figures for
+them.
 """
 
 import sys
@@ -12,6 +13,7 @@ import bars
 import matplotlib
 import numpy as np
 import results as results_of
+import storage_rows
 from cases import CASES
 
 matplotlib.use("Agg")
@@ -22,6 +24,7 @@ COLOURS = {
     "ours": "#c0392b", "ours-copy": "#e59a8f", "cpp": "#1f5f99", "cpp-copy": "#8fb8dc",
     "fastsafetensors": "#5a8f3d", "runai": "#8a6bb0", "safetensors": "#8c8c8c", "plain-direct": "#000000",
 }  # fmt: skip
+PEERS = (*storage_rows.PEERS, "plain-direct")
 
 
 def throughput(found, path):
@@ -78,6 +81,29 @@ def growth(found, path):
     return True
 
 
+def storage(found, path):
+    """Rates on slow storages, one set by hand among them: the best of each; answers whether there were any."""
+    cases = [case for case in storage_rows.rows(storage_rows.FULL_FILE_MIB) if found.loaders(case.name)]
+    if not cases:
+        return False
+    shown = {"ours": ("ours",), "ours, best set by hand": storage_rows.HAND, **{name: (name,) for name in PEERS}}
+    figure, axes = plt.subplots(figsize=(max(7, 1.9 * len(cases)), 4.5))
+    width = 0.84 / len(shown)
+    for number, (label, loaders) in enumerate(shown.items()):
+        rates = [
+            1e3 * max(found.gigabytes_per_second(case.name, loader, "first") or 0 for loader in loaders)
+            for case in cases
+        ]  # fmt: skip
+        places = np.arange(len(cases)) + (number - (len(shown) - 1) / 2) * width
+        axes.bar(places, rates, width, label=label, color=COLOURS.get(label, "#f0c4be"))
+    axes.set_xticks(range(len(cases)), [case.name for case in cases])
+    axes.set_yscale("log")
+    axes.set_ylabel("MB/s, first open")
+    axes.legend(fontsize="small")
+    _save(figure, path)
+    return True
+
+
 def _save(figure, path):
     figure.tight_layout()
     figure.savefig(path, dpi=DOTS_PER_INCH)
@@ -89,7 +115,9 @@ def draw(records, folder):
     found = results_of.Results(records)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = [(throughput, folder / "throughput.png"), (growth, folder / "growth.png")]
+    files = [
+        (throughput, folder / "throughput.png"), (growth, folder / "growth.png"), (storage, folder / "storage.png")
+    ]  # fmt: skip
     return [path for paint, path in files if paint(found, path)]
 
 

@@ -201,6 +201,13 @@ def main(argv):
     text = render(results_of.read([log.path]), cases)
     (arguments.out / "report.md").write_text(text, encoding="utf-8")
     print(f"\n{text}")
+    try:
+        # Imported here: measuring needs no matplotlib.
+        from plots import draw
+
+        print(*draw(results_of.read([log.path]), arguments.out), sep="\n")
+    except ImportError as error:
+        print(f"no plots: {error}", file=sys.stderr)
     return int(log.failed)
 
 

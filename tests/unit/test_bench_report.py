@@ -206,4 +206,6 @@ def test_plots_are_drawn_where_there_are_figures(tmp_path: Path) -> None:
     more = grown((1000, 0.011), (10_000, 0.02), (100_000, 0.11))
     files = plots.draw([*records, *more], tmp_path)
     assert [path.name for path in files] == ["throughput.png", "growth.png"]
+    files = plots.draw([ran(), answered("capped", "ours", [10.0]), answered("capped", "ours-8x1", [9.0])], tmp_path)
+    assert [path.name for path in files] == ["storage.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files)
