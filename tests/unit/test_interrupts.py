@@ -10,7 +10,7 @@ import pytest
 # A function of C's, as the engine's are for Python: a signal that arrives inside is noticed as it returns.
 NO_SLAB_YET = """
 import ctypes, functools, os, types
-from instanttensor import _loading
+from instanttensor import _bridge, _loading
 from instanttensor._capsule import Export
 
 class Answer:
@@ -18,7 +18,8 @@ class Answer:
 
 export = Export()
 try:
-    _loading.SlabLoad.next_slab(types.SimpleNamespace(alive=Answer), export, 0, print)
+    load = types.SimpleNamespace(alive=Answer, _patience=_bridge.Patience())
+    _loading.SlabLoad.next_slab(load, export, 0, print)
 except KeyboardInterrupt:
     export.give_back()
     print("interrupted", export.address)
