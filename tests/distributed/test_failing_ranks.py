@@ -130,6 +130,15 @@ class Outcome:
         require_good_end(self.ranks)
 
 
+def require_told(answers: Answers, case: str, which: str) -> None:
+    """What failed on one rank is its own error there, and on all others too."""
+    own, what = TOLD[case]
+    outcome = Outcome(answers, case, which)
+    assert re.fullmatch(own, outcome.own), outcome.own
+    assert outcome.others == {f"OtherRankError: rank {outcome.culprit} {what}: {outcome.own}"}
+    outcome.require_good_end()
+
+
 def require_good_end(ranks: list[dict[str, Any]]) -> None:
     assert max(rank["took_s"] for rank in ranks) < IN_TIME_S
     assert [(rank["afterwards"], rank["slabs"]) for rank in ranks] == [("same", 0)] * len(ranks)
@@ -138,11 +147,7 @@ def require_good_end(ranks: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("which", ["first", "last"])
 @pytest.mark.parametrize("case", TOLD)
 def test_what_fails_on_one_rank_is_that_error_on_all(answers: Answers, case: str, which: str) -> None:
-    own, what = TOLD[case]
-    outcome = Outcome(answers, case, which)
-    assert re.fullmatch(own, outcome.own), outcome.own
-    assert outcome.others == {f"OtherRankError: rank {outcome.culprit} {what}: {outcome.own}"}
-    outcome.require_good_end()
+    require_told(answers, case, which)
 
 
 def test_an_engine_that_does_not_start_on_one_rank_is_an_error_on_all(answers: Answers) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import ending_ranks  # noqa: E402
 import failing_ranks  # noqa: E402
 import node_ranks  # noqa: E402
 from test_ending_ranks import require_raised  # noqa: E402
-from test_failing_ranks import HANDING_OUT, LEFT, LOADING, TOLD, Outcome  # noqa: E402
+from test_failing_ranks import HANDING_OUT, LEFT, LOADING, Outcome, require_told  # noqa: E402
 
 RANKS = 2
 PATIENCE_S = 300
@@ -47,11 +46,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
 
 @pytest.mark.parametrize(("case", "which"), TOLD_HERE)
 def test_what_fails_on_one_rank_is_that_error_on_the_other(answers: Answers, case: str, which: str) -> None:
-    own, what = TOLD[case]
-    outcome = Outcome(answers, case, which)
-    assert re.fullmatch(own, outcome.own), outcome.own
-    assert outcome.others == {f"OtherRankError: rank {outcome.culprit} {what}: {outcome.own}"}
-    outcome.require_good_end()
+    require_told(answers, case, which)
 
 
 def test_a_rank_that_leaves_early_is_an_error_on_the_other(answers: Answers) -> None:

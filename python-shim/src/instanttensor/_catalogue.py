@@ -94,7 +94,7 @@ class Catalogue:
         """Names of some tensors, and their kinds as indexes into `kinds`.
 
         Of tensors side by side they are made now: where 60,000 were made before the first one, they were out of the
-        processor's cache by the time they were needed, and each took 1 µs longer.
+        processor's cache by the time they were needed, and each took half a microsecond longer.
         """
         if isinstance(indexes, range):
             first, stop = indexes.start, indexes.stop

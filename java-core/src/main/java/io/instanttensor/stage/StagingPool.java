@@ -67,7 +67,7 @@ public final class StagingPool implements AutoCloseable {
                     }
                     pinnedBytes += bytes;
                 }
-                release(make(bytes, new AtomicInteger()));
+                release(make(bytes));
             }
         }
     }
@@ -87,21 +87,19 @@ public final class StagingPool implements AutoCloseable {
                 collect();
                 boolean beyond = held.get() == 0 && copying.isEmpty() && pinnedBytes <= LIMIT_BYTES;
                 Optional<StagingBuffer> found = takeIdle(bytes, beyond ? Long.MAX_VALUE : limitBytes);
-                if (found.isEmpty()) {
-                    turn = beyond ? makeBeyond(bytes) : nextTurn(bytes, limitBytes);
-                } else {
+                if (found.isPresent()) {
                     held.incrementAndGet();
                     return found;
                 }
+                turn = beyond ? makeBeyond(bytes) : nextTurn(bytes, limitBytes);
                 if (turn == Turn.MAKE) {
                     held.incrementAndGet();
-                }
-                if (turn == Turn.WAIT) {
+                } else if (turn == Turn.WAIT) {
                     TimeUnit.MILLISECONDS.timedWait(this, STOP_CHECK_MILLIS);
                 }
             }
             if (turn == Turn.MAKE) {
-                return Optional.of(make(bytes, held));
+                return Optional.of(makeHeld(bytes, held));
             }
             if (turn == Turn.WATCH) {
                 watch(stopped);
@@ -129,7 +127,7 @@ public final class StagingPool implements AutoCloseable {
             }
             pinnedBytes += bytes;
         }
-        return Optional.of(make(bytes, held));
+        return Optional.of(makeHeld(bytes, held));
     }
 
     /// What a thread does that found no idle buffer.
@@ -255,15 +253,24 @@ public final class StagingPool implements AutoCloseable {
 
     /// Makes a buffer that has been counted already. Outside the lock: pinning takes long, and several
     /// readers do it at once.
-    private StagingBuffer make(long bytes, AtomicInteger held) {
+    private StagingBuffer make(long bytes) {
         try {
             return new StagingBuffer(device, bytes);
         } catch (RuntimeException | Error e) {
             synchronized (this) {
                 pinnedBytes -= bytes;
-                held.decrementAndGet();
                 notifyAll();
             }
+            throw e;
+        }
+    }
+
+    /// The same of one that its load counts already.
+    private StagingBuffer makeHeld(long bytes, AtomicInteger held) {
+        try {
+            return make(bytes);
+        } catch (RuntimeException | Error e) {
+            held.decrementAndGet();
             throw e;
         }
     }
