@@ -134,7 +134,7 @@ public final class SlabPool implements MemorySource {
     public synchronized void giveBack(SlabMemory memory) {
         long bytes = memory.memory().bytes();
         expected.remove(memory);
-        if (closed || ownBytes + expectedBytes() + bytes > budget.capBytes()) {
+        if (closed || ownBytes + bytes > budget.capBytes()) {
             memory.free();
         } else {
             ownBytes += bytes;

@@ -13,6 +13,7 @@ import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.plan.Wanted;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.Collections;
 import java.util.Deque;
 import java.util.IdentityHashMap;
@@ -49,6 +50,16 @@ class SlabPoolTest {
         return pool.acquire(layout, false);
     }
 
+    /// Acquires memory for as many slabs as there is room for.
+    private List<SlabMemory> fill(SlabPool from, Collection<SlabMemory> filled) throws InterruptedException {
+        List<SlabMemory> got = new ArrayList<>();
+        for (SlabMemory next = from.acquire(layout, false); next != null; next = from.acquire(layout, false)) {
+            got.add(next);
+        }
+        filled.addAll(got);
+        return got;
+    }
+
     @Test
     void memoryThatComesBackIsUsedAgainThoughTheBudgetWasFull() throws InterruptedException {
         List<SlabMemory> filled = new ArrayList<>();
@@ -74,14 +85,36 @@ class SlabPoolTest {
         for (int slab = 0; slab < 20; slab++) {
             kept.add(filled.removeFirst());
             pool.handedOut(kept.getLast());
-            for (SlabMemory next = acquire(); next != null; next = acquire()) {
-                filled.add(next);
-            }
+            fill(pool, filled);
             assertEquals(slab == 0 ? 3 : 2, filled.size(), "the room of the last two is kept");
         }
         kept.forEach(pool::giveBack);
         filled.add(acquire());
         filled.forEach(pool::discard);
+    }
+
+    /// A loop's variable holds the last tensor of a slab until the next slab has been handed out. Where three fill the
+    /// budget, readers have got new memory by then.
+    @Test
+    void memoryIsUsedAgainWhereThreeSlabsFillTheBudgetAndEachComesBackBehindTheNext() throws InterruptedException {
+        SlabPool giants = new SlabPool(new HostDevice(), new SlabBudget(3 * SLAB_BYTES, SLAB_BYTES, 2), true);
+        Set<SlabMemory> made = Collections.newSetFromMap(new IdentityHashMap<>());
+        Deque<SlabMemory> filled = new ArrayDeque<>();
+        Deque<SlabMemory> handedOut = new ArrayDeque<>();
+        for (int slab = 0; slab < 20; slab++) {
+            made.addAll(fill(giants, filled));
+            handedOut.add(filled.remove());
+            giants.handedOut(handedOut.getLast());
+            made.addAll(fill(giants, filled));
+            if (handedOut.size() == 2) {
+                giants.giveBack(handedOut.remove());
+            }
+        }
+        assertEquals(4, made.size(), "nothing was freed and made again");
+        assertEquals(3 * SLAB_BYTES, giants.peakOwnBytes());
+        handedOut.forEach(giants::giveBack);
+        filled.forEach(giants::discard);
+        giants.close();
     }
 
     /// Ranks complete one slab ahead of their caller: when the third is handed out, the caller has the first.
@@ -94,10 +127,7 @@ class SlabPoolTest {
         Deque<SlabMemory> filled = new ArrayDeque<>();
         Deque<SlabMemory> handedOut = new ArrayDeque<>();
         for (int slab = 0; slab < 20; slab++) {
-            for (SlabMemory next = ranks.acquire(layout, false); next != null; next = ranks.acquire(layout, false)) {
-                filled.add(next);
-                made.add(next);
-            }
+            made.addAll(fill(ranks, filled));
             handedOut.add(filled.remove());
             ranks.handedOut(handedOut.getLast());
             if (handedOut.size() == 3) {
