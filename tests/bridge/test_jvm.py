@@ -187,6 +187,36 @@ def test_keyboard_interrupt_still_reaches_python() -> None:
     assert out == "caught"
 
 
+@pytest.mark.parametrize("after_ms", [5, 20, 40, 60, 80, 110, 150])
+def test_ctrl_c_while_java_starts_comes_once_it_runs_and_java_can_be_used(after_ms: int) -> None:
+    out = run(f"""
+        import os, signal, threading, time
+        from instanttensor import _find_java, _jni, _jvm, _jvm_options
+        kill = threading.Timer({after_ms} / 1000, os.kill, (os.getpid(), signal.SIGINT))
+        try:
+            kill.start()
+            _jvm.engine_class()
+            time.sleep(5)
+            print("missed")
+        except KeyboardInterrupt:
+            pass
+        print(_jvm.engine_class().liveExports(), signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    """)
+    assert out == "0 True"
+
+
+def test_java_started_by_another_thread_leaves_ctrl_c_alone() -> None:
+    out = run("""
+        import signal, threading
+        from instanttensor import _jvm
+        thread = threading.Thread(target=_jvm.engine_class)
+        thread.start()
+        thread.join()
+        print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    """)
+    assert out == "True"
+
+
 # ---------------------------------------------------------------------------------- other machines
 
 

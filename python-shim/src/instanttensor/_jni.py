@@ -236,6 +236,28 @@ def load_keeping_fault_handlers(library: Path) -> None:
 
 
 @contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Has Ctrl-C come at the end of the context, where this thread is the one that it comes to."""
+    handler = signal.getsignal(signal.SIGINT)
+    action = _action(signal.SIGINT)
+    arrived: list[tuple[Any, ...]] = []
+    try:
+        if callable(handler):
+            signal.signal(signal.SIGINT, lambda *told: arrived.append(told))
+    except ValueError:
+        handler = None  # another thread, and Ctrl-C never comes here
+    try:
+        yield
+    finally:
+        if callable(handler):
+            signal.signal(signal.SIGINT, handler)
+            # With the flags that somebody may have set.
+            _libc.sigaction(int(signal.SIGINT), action, None)
+            if arrived:
+                handler(*arrived[-1])
+
+
+@contextmanager
 def unchanged_process() -> Iterator[None]:
     """Undoes what Java's start does to the process beyond what Java needs."""
     # Java adopts the user's locale; Python leaves all but LC_CTYPE at "C", and C code that parses

@@ -103,7 +103,14 @@ def _start_once() -> Any:
             # and of the linker held by nobody.
             _owner_pid = os.getpid()
             try:
-                _engine = _class_in_host_jvm() if "_jep" in sys.modules else _class_in_own_jvm()
+                if "_jep" in sys.modules:
+                    _engine = _class_in_host_jvm()
+                else:
+                    from instanttensor import _jni
+
+                    # A machine that was started, and broken off before it could be used, stays in the process.
+                    with _jni.interrupts_later():
+                        _engine = _class_in_own_jvm()
             finally:
                 if _engine is None and _failure is None:
                     _owner_pid = None
