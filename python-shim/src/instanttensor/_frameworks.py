@@ -149,10 +149,11 @@ class Torch:
             if len(names) >= LONG_RUN:
                 # One call into torch for many of them: a third of the time of one for each.
                 parts.append(starmap(self._torch.as_strided, one_by_one))
-                for first in range(0, len(names), _AT_ONCE):
-                    count = min(_AT_ONCE, len(names) - first)
-                    together = (whole, (count, *shape), (step, *strides), start + first * step)
-                    parts.append(_unbound(self._torch.as_strided, together))
+                alike = [
+                    (whole, (min(_AT_ONCE, len(names) - first), *shape), (step, *strides), start + first * step)
+                    for first in range(0, len(names), _AT_ONCE)
+                ]
+                parts.append(chain.from_iterable(_unbound(self._torch.as_strided, alike)))
                 one_by_one = []
                 continue
             for _ in names:
@@ -205,9 +206,12 @@ class Torch:
         return _dtypes.torch_dtype(name)
 
 
-def _unbound(as_strided: Callable[..., torch.Tensor], together: tuple[Any, ...]) -> Iterator[torch.Tensor]:
-    """Tensors that lie side by side, made when the first of them is asked for."""
-    yield from as_strided(*together).unbind(0)
+def _unbound(
+    as_strided: Callable[..., torch.Tensor], alike: Iterable[tuple[Any, ...]]
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Tensors that lie side by side, made together when the first of them is asked for."""
+    for together in alike:
+        yield as_strided(*together).unbind(0)
 
 
 def _no_stream() -> int:

@@ -56,9 +56,9 @@ class SlabLoad(Load):
         self.slabs: Slabs | None = None
         self._patience = _bridge.Patience()
 
-    def offsets(self, first: int, stop: int) -> list[int]:
-        """Where some of the load's tensors lie in their slabs, in bytes."""
-        return self._offsets[first:stop].tolist()
+    def offsets(self, first: int, stop: int) -> Sequence[int]:
+        """Where some of the load's tensors lie in their slabs, in bytes; those of a slab ascend."""
+        return self._offsets[first:stop]
 
     def leave(self) -> None:
         if self.slabs is not None:
@@ -214,18 +214,18 @@ def _runs(catalogue: Catalogue, indexes: Sequence[int], offsets: Sequence[int]) 
 
 def _side_by_side(offsets: Sequence[int], size: int) -> int:
     """How many of the tensors that start there follow each other without a gap."""
-    if len(offsets) == 1 or size == 0:
-        return len(offsets)
-    expected = range(offsets[0], offsets[0] + size * len(offsets), size)
-    if offsets == list(expected):
-        return len(offsets)
+    count = len(offsets)
+    # None begins before the one before it ends: where the last is where it would be, all are.
+    if size == 0 or offsets[-1] - offsets[0] == size * (count - 1):
+        return count
+    expected = range(offsets[0], offsets[0] + size * count, size)
     return next(i for i, (offset, there) in enumerate(zip(offsets, expected)) if offset != there)
 
 
 def _views(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[Iterable[tuple[str, Any]]]:
     """Names and tensors that lie in one slab, without a copy."""
     for stretch in _stretches(framework, runs):
-        names = [name for run in stretch for name in run.names]
+        names = stretch[0].names if len(stretch) == 1 else [name for run in stretch for name in run.names]
         if stretch[0].kind.size:
             yield zip(names, framework.views(base, stretch))
         else:

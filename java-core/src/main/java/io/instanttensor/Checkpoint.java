@@ -10,10 +10,9 @@ import io.instanttensor.file.ResolvedPaths;
 import io.instanttensor.header.Catalogue;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
-import io.instanttensor.plan.Placement;
 import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.Selection;
 import io.instanttensor.plan.SlabBudget;
-import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.posix.Patiently;
 import io.instanttensor.read.AccessChooser;
@@ -27,8 +26,8 @@ import io.instanttensor.slab.SlabPool;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
-import java.util.HashSet;
+import java.util.Collections;
+import java.util.IdentityHashMap;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
@@ -59,7 +58,8 @@ public final class Checkpoint implements AutoCloseable {
     private final Catalogue catalogue;
     private final List<Backend> backends;
     private final boolean toHost;
-    private final Set<DeviceHome> used = new HashSet<>();
+    /// By identity: to compare records, the JVM would build code for 5 ms, while the first load waits.
+    private final Set<DeviceHome> used = Collections.newSetFromMap(new IdentityHashMap<>());
     private List<ChunkReader> readers;
     private boolean closed;
 
@@ -91,11 +91,11 @@ public final class Checkpoint implements AutoCloseable {
         try {
             Patiently.each(resolved.files(), CheckpointFile::open, files, "opening");
             long fileBytes = files.stream().mapToLong(CheckpointFile::bytes).sum();
+            // Before the headers: where readers start while it still pins, they wait for the driver.
+            Optional<Preparation> preparation = expected.filter(load -> load.device().kind() != DeviceId.Kind.CPU)
+                    .map(load -> Preparation.start(load, fileBytes));
             Catalogue catalogue;
-            // Before the preparation, which pins memory: no thread can start while the driver does.
             try (HeaderReads headers = HeaderReads.start(files)) {
-                Optional<Preparation> preparation = expected.filter(load -> load.device().kind() != DeviceId.Kind.CPU)
-                        .map(load -> Preparation.start(load, fileBytes));
                 catalogue = Catalogue.of(headers.await(), resolved.fileByTensor());
                 if (preparation.isPresent()) {
                     preparation.get().awaitDevice();
@@ -140,31 +140,40 @@ public final class Checkpoint implements AutoCloseable {
 
     /// Starts loading all tensors.
     public Load load(LoadOptions options) throws IOException {
-        return load(allTensors(), options);
+        return load(Selection.all(catalogue), options);
     }
 
     /// What a load of all tensors would do if it were started now. Reads nothing, and takes no memory.
     public LoadOutlook outlook(LoadOptions options) throws IOException {
-        int[] tensors = allTensors();
-        SlabBudget budget = budget(tensors, options);
-        return LoadOutlook.of(plan(tensors, budget, options), budget, options, readers());
+        Selection all = Selection.all(catalogue);
+        SlabBudget budget = budget(all.largestBytes(), options);
+        LoadPlan plan = plan(all, budget.slabBytes(), options, options.share());
+        return LoadOutlook.of(plan, budget, options, readers());
     }
 
     /// Starts loading some.
     ///
     /// @param tensors indexes into the catalogue, ascending
     public Load load(int[] tensors, LoadOptions options) throws IOException {
+        return load(Selection.of(catalogue, tensors), options);
+    }
+
+    private Load load(Selection selection, LoadOptions options) throws IOException {
         DeviceHome home = DeviceHome.of(options.device());
-        SlabBudget budget = budget(tensors, options);
+        SlabBudget budget = budget(selection.largestBytes(), options);
         SlabBudget own = options.ranks() == 1 ? budget : budget.ofGathered();
-        LoadPlan plan = plan(tensors, own, options);
+        LoadPlan plan = plan(selection, own.slabBytes(), options, options.share());
         SlabPool pool = new SlabPool(home.device(), own, plan.slabs().size() > 1);
-        return start(plan, home, pool, options, budget);
+        return start(selection, plan, home, pool, options, budget);
     }
 
     /// What a load of all tensors may take for slabs of its own, going by the memory that is free now.
     public SlabBudget budget(LoadOptions options) {
-        return budget(allTensors(), options);
+        long largestBytes = 0;
+        for (Catalogue.Located located : catalogue.tensors()) {
+            largestBytes = Math.max(largestBytes, located.entry().bytes());
+        }
+        return budget(largestBytes, options);
     }
 
     /// What a load of these tensors may take for slabs of its own, going by the memory that is free now.
@@ -173,6 +182,10 @@ public final class Checkpoint implements AutoCloseable {
         for (int tensor : tensors) {
             largestBytes = Math.max(largestBytes, catalogue.tensors().get(tensor).entry().bytes());
         }
+        return budget(largestBytes, options);
+    }
+
+    private static SlabBudget budget(long largestBytes, LoadOptions options) {
         Device device = DeviceHome.of(options.device()).device();
         try (Device.Scope scope = device.enter()) {
             return SlabBudget.of(
@@ -180,27 +193,9 @@ public final class Checkpoint implements AutoCloseable {
         }
     }
 
-    private int[] allTensors() {
-        int[] all = new int[catalogue.tensors().size()];
-        Arrays.setAll(all, tensor -> tensor);
-        return all;
-    }
-
-    private LoadPlan plan(int[] tensors, SlabBudget budget, LoadOptions options) {
-        List<Wanted> whole = new ArrayList<>(tensors.length);
-        for (int tensor : tensors) {
-            whole.add(Wanted.whole(catalogue, tensor));
-        }
-        return plan(whole, budget.slabBytes(), options, options.share());
-    }
-
-    private static LoadPlan plan(List<Wanted> wanted, long slabBytes, LoadOptions options, PlanLimits.Share share) {
-        long wantedBytes = 0;
-        for (Wanted range : wanted) {
-            wantedBytes = Math.addExact(wantedBytes, range.bytes());
-        }
-        return LoadPlanner.plan(wanted, new PlanLimits(
-                slabBytes, options.chunkBytes(), BatchSize.of(options, wantedBytes), share));
+    private static LoadPlan plan(Selection selection, long slabBytes, LoadOptions options, PlanLimits.Share share) {
+        return LoadPlanner.plan(selection.ranges(), new PlanLimits(
+                slabBytes, options.chunkBytes(), BatchSize.of(options, selection.bytes()), share));
     }
 
     /// Starts loading ranges into memory of the caller's.
@@ -215,7 +210,8 @@ public final class Checkpoint implements AutoCloseable {
         }
         DeviceHome home = DeviceHome.of(options.device());
         // No two ranges fit one slab of a single byte: each gets one of its own, and so its own memory.
-        LoadPlan plan = plan(wanted, 1, options, PlanLimits.Share.ALL);
+        Selection selection = Selection.of(wanted);
+        LoadPlan plan = plan(selection, 1, options, PlanLimits.Share.ALL);
         try (Device.Scope scope = home.device().enter()) {
             List<DeviceMemory> targets = new ArrayList<>(wanted.size());
             for (int i = 0; i < addresses.length; i++) {
@@ -223,18 +219,18 @@ public final class Checkpoint implements AutoCloseable {
             }
             ConsumerStream stream = home.device().consumerStream(streamHandle);
             MemorySource source = new GivenMemory(home.device(), targets, stream);
-            return start(plan, home, source, options, null);
+            return start(selection, plan, home, source, options, null);
         }
     }
 
     private Load start(
-            LoadPlan plan, DeviceHome home, MemorySource source, LoadOptions options, SlabBudget budget)
-            throws IOException {
+            Selection selection, LoadPlan plan, DeviceHome home, MemorySource source, LoadOptions options,
+            SlabBudget budget) throws IOException {
         open.retain();
         remember(home);
         Load load;
         try {
-            requireFilesUnchanged(plan);
+            requireFilesUnchanged(selection);
             load = new Load(plan, home, source, open, readers(), options, budget);
         } catch (IOException | RuntimeException | Error e) {
             open.release();
@@ -243,16 +239,9 @@ public final class Checkpoint implements AutoCloseable {
         return load.start();
     }
 
-    private void requireFilesUnchanged(LoadPlan plan) throws IOException {
-        boolean[] seen = new boolean[open.files().size()];
-        for (SlabLayout slab : plan.slabs()) {
-            for (Placement placement : slab.placements()) {
-                Wanted wanted = placement.wanted();
-                if (!seen[wanted.file()]) {
-                    seen[wanted.file()] = true;
-                    open.files().get(wanted.file()).requireUnchanged(wanted.fileOffset(), wanted.bytes());
-                }
-            }
+    private void requireFilesUnchanged(Selection selection) throws IOException {
+        for (Wanted first : selection.firstOfFiles()) {
+            open.files().get(first.file()).requireUnchanged(first.fileOffset(), first.bytes());
         }
     }
 
@@ -264,13 +253,13 @@ public final class Checkpoint implements AutoCloseable {
     /// views has been freed.
     @Override
     public void close() {
-        Set<DeviceHome> homes;
+        List<DeviceHome> homes;
         synchronized (this) {
             if (closed) {
                 return;
             }
             closed = true;
-            homes = Set.copyOf(used);
+            homes = List.copyOf(used);
         }
         open.release();
         try {

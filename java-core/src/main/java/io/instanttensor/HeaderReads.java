@@ -18,6 +18,7 @@ final class HeaderReads implements AutoCloseable {
     /// None for a single header, which is read by whoever asks for it.
     private final Optional<ExecutorService> threads;
     private final List<Future<SafetensorsHeader>> reads = new ArrayList<>();
+    private boolean allRead;
 
     private HeaderReads(List<CheckpointFile> files) {
         this.files = files;
@@ -54,12 +55,13 @@ final class HeaderReads implements AutoCloseable {
         for (Future<SafetensorsHeader> read : reads) {
             headers.add(Outcome.of(read, "reading headers"));
         }
+        allRead = true;
         return headers;
     }
 
-    /// Waits until nobody reads any more.
+    /// Waits until nobody reads any more; not for threads that have nothing to do but end.
     @Override
     public void close() {
-        threads.ifPresent(ExecutorService::close);
+        threads.ifPresent(allRead ? ExecutorService::shutdown : ExecutorService::close);
     }
 }

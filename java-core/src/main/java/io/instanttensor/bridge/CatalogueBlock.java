@@ -33,8 +33,6 @@ import java.util.stream.IntStream;
 /// ```
 final class CatalogueBlock {
     private static final int COLUMNS = 2;
-    /// Of a usual name.
-    private static final int NAME_BYTES = 64;
 
     /// The bytes follow from the others.
     private record Kind(DType dtype, Shape shape, long bytes) {
@@ -50,6 +48,27 @@ final class CatalogueBlock {
         }
     }
 
+    /// The bytes of names. Of 200,000 tensors they are an array of 7 MB: one that had to grow, or was copied once more,
+    /// would be most of what the collector finds.
+    private static final class Names extends ByteArrayOutputStream {
+        Names(List<Catalogue.Located> tensors) {
+            super(asciiBytes(tensors));
+        }
+
+        /// With one between each two; others need more.
+        private static int asciiBytes(List<Catalogue.Located> tensors) {
+            int sum = tensors.size();
+            for (Catalogue.Located located : tensors) {
+                sum = Math.addExact(sum, located.entry().name().length());
+            }
+            return sum;
+        }
+
+        void copyTo(MemorySegment block, long at) {
+            MemorySegment.copy(buf, 0, block, JAVA_BYTE, at, count);
+        }
+    }
+
     private final Arena arena = Arena.ofShared();
     private final long address;
     private final long bytes;
@@ -60,7 +79,7 @@ final class CatalogueBlock {
         // On the heap first: every access to memory outside is a call.
         long[] columns = new long[Math.multiplyExact(COLUMNS, count)];
         Map<Kind, Integer> numbers = new LinkedHashMap<>();
-        ByteArrayOutputStream names = new ByteArrayOutputStream(Math.multiplyExact(NAME_BYTES, count));
+        Names names = new Names(tensors);
         Kind kind = null;
         int number = -1;
         for (int i = 0; i < count; i++) {
@@ -93,7 +112,7 @@ final class CatalogueBlock {
             MemorySegment.copy(part, 0, block, JAVA_LONG, at, part.length);
             at += part.length * JAVA_LONG.byteSize();
         }
-        MemorySegment.copy(names.toByteArray(), 0, block, JAVA_BYTE, at, names.size());
+        names.copyTo(block, at);
         this.address = block.address();
     }
 

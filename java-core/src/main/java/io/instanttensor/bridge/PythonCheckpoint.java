@@ -180,6 +180,7 @@ public final class PythonCheckpoint {
     public void close() {
         forgetCatalogue();
         checkpoint.close();
+        OwnHeap.closed(tensors());
     }
 
     private static int[] readInts(long address, int count) {

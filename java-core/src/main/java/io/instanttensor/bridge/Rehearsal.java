@@ -4,9 +4,10 @@ import io.instanttensor.Machine;
 import io.instanttensor.dlpack.ManagedTensors;
 import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.HeaderReader;
+import io.instanttensor.header.SafetensorsHeader;
 import io.instanttensor.plan.LoadPlanner;
 import io.instanttensor.plan.PlanLimits;
-import io.instanttensor.plan.Wanted;
+import io.instanttensor.plan.Selection;
 import io.instanttensor.posix.EngineThreads;
 import io.instanttensor.posix.ErrnoException;
 import io.instanttensor.posix.Posix;
@@ -27,11 +28,11 @@ import java.util.stream.IntStream;
 ///
 /// It runs on a thread of its own while jep is being attached.
 final class Rehearsal {
-    /// Several, since headers of several files are read at once.
+    /// Several, since headers of several files are read at once, and names in several files are compared.
     private static final int FILES = 2;
     private static final int TENSORS = 48;
     /// As many as it takes for the compiler to look at what is done for every tensor.
-    private static final int PLANNED_TENSORS = 1536;
+    private static final int PLANNED_TENSORS = 768;
     private static final int TENSOR_BYTES = 8;
     private static final int PLANNED_TENSOR_BYTES = 1 << 20;
     private static final long PLANNED_SLAB_BYTES = 64L << 20;
@@ -46,12 +47,17 @@ final class Rehearsal {
     /// Starts it where there are processors to spare; with few it would only make the start longer, by as
     /// much as it makes the first load shorter. What the JVM has to build for any load is built in any case.
     static void startBeside() {
-        EngineThreads.builder().name("instanttensor-downcalls").start(() -> build(Posix::prepare));
-        EngineThreads.builder().name("instanttensor-upcalls").start(() -> build(ManagedTensors::prepare));
-        if (Runtime.getRuntime().availableProcessors() >= SPARE_PROCESSORS) {
-            // Needs none of these calls, so it need not wait for them.
-            EngineThreads.builder().name("instanttensor-planning").start(() -> build(Rehearsal::plan));
-            EngineThreads.builder().name("instanttensor-bindings").start(() -> build(Machine::bindDriver));
+        boolean spare = Runtime.getRuntime().availableProcessors() >= SPARE_PROCESSORS;
+        build("downcalls", () -> {
+            Posix.prepare();
+            if (spare) {
+                // Not before: beside them, downcalls take 30 ms in place of 15, and the rehearsal waits for those.
+                build("planning", Rehearsal::plan);
+                build("bindings", Machine::bindDriver);
+            }
+        });
+        build("upcalls", ManagedTensors::prepare);
+        if (spare) {
             start();
         }
     }
@@ -60,12 +66,15 @@ final class Rehearsal {
         void run() throws ErrnoException, IOException;
     }
 
-    private static void build(Step step) {
-        try {
-            step.run();
-        } catch (Exception | LinkageError e) {
-            System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, "not prepared", e);
-        }
+    /// On a thread of its own.
+    private static void build(String what, Step step) {
+        EngineThreads.builder().name("instanttensor-" + what).start(() -> {
+            try {
+                step.run();
+            } catch (Exception | LinkageError | OutOfMemoryError e) {
+                System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, what + " not prepared", e);
+            }
+        });
     }
 
     /// Starts it, once in a process.
@@ -104,20 +113,20 @@ final class Rehearsal {
     }
 
     private static void plan() throws IOException {
-        byte[] text = header(0, PLANNED_TENSORS, PLANNED_TENSOR_BYTES);
         long dataBytes = (long) PLANNED_TENSORS * PLANNED_TENSOR_BYTES;
-        Catalogue catalogue = Catalogue.of(
-                List.of(HeaderReader.parse(Path.of("rehearsal"), text, dataBytes)), Map.of());
-        CatalogueBlock.of(catalogue).free();
-        List<Wanted> wanted = new ArrayList<>(PLANNED_TENSORS);
-        for (int i = 0; i < PLANNED_TENSORS; i++) {
-            wanted.add(Wanted.whole(catalogue, i));
+        List<SafetensorsHeader> headers = new ArrayList<>();
+        for (int file = 0; file < FILES; file++) {
+            byte[] text = header(file, PLANNED_TENSORS, PLANNED_TENSOR_BYTES);
+            headers.add(HeaderReader.parse(Path.of("rehearsal-" + file), text, dataBytes));
         }
+        Catalogue catalogue = Catalogue.of(headers, Map.of());
+        CatalogueBlock.of(catalogue).free();
+        Selection all = Selection.all(catalogue);
         long chunkBytes = PlanLimits.DEFAULT_CHUNK_BYTES;
         PlanLimits limits = new PlanLimits(
                 PLANNED_SLAB_BYTES, chunkBytes, CHUNKS_A_BATCH * chunkBytes, PlanLimits.Share.ALL);
         // Readers cut batches one at a time while the others wait.
-        LoadPlanner.plan(wanted, limits).count(Integer.MAX_VALUE);
+        LoadPlanner.plan(all.ranges(), limits).count(Integer.MAX_VALUE);
     }
 
     private static byte[] header(int file, int tensors, int tensorBytes) {

@@ -11,8 +11,8 @@ final class BatchPacker {
     private final int slab;
     private final PlanLimits limits;
     private final Queue<Batch> complete;
-    private List<Chunk> chunks = new ArrayList<>();
-    private List<Batch.Copy> copies = new ArrayList<>();
+    private final List<Chunk> chunks = new ArrayList<>();
+    private final List<Batch.Copy> copies = new ArrayList<>();
 
     /// @param complete gets every batch that is
     BatchPacker(int slab, PlanLimits limits, Queue<Batch> complete) {
@@ -65,8 +65,8 @@ final class BatchPacker {
     void finish() {
         if (!chunks.isEmpty()) {
             complete.add(new Batch(slab, List.copyOf(chunks), List.copyOf(copies)));
-            chunks = new ArrayList<>();
-            copies = new ArrayList<>();
+            chunks.clear();
+            copies.clear();
         }
     }
 }

@@ -8,7 +8,7 @@ import java.util.List;
 final class ChunkCutter {
     private final long chunkBytes;
     private final BatchPacker packer;
-    private List<Segment> segments = new ArrayList<>();
+    private final List<Segment> segments = new ArrayList<>();
     private int file = -1;
     private long startOffset;
     private long endOffset;
@@ -61,7 +61,7 @@ final class ChunkCutter {
         closeSegment();
         if (!segments.isEmpty()) {
             packer.add(file, startOffset, endOffset - startOffset, List.copyOf(segments));
-            segments = new ArrayList<>();
+            segments.clear();
         }
     }
 }

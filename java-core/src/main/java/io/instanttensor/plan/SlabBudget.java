@@ -11,7 +11,7 @@ import java.util.OptionalLong;
 public record SlabBudget(long capBytes, long slabBytes, int handedOut) {
     /// Enough to keep the wire busy while slabs change hands.
     static final long DEFAULT_FLOOR_BYTES = 1L << 30;
-    /// One tensor that arrives, one that is handed out, one on its way: the promise of the C++ package.
+    /// One tensor that arrives, one that is handed out, one on its way.
     static final int LARGEST_TENSORS = 3;
     /// Below four slabs in flight the readers stop whenever the caller does.
     static final int SLABS_IN_FLIGHT = 4;

@@ -155,8 +155,7 @@ public final class Posix {
     /// the garbage collector.
     public static long size(int fd) throws ErrnoException {
         MemorySegment buffer = SIZE.get();
-        Syscalls.call("statx", Syscalls.STATX, fd, NO_PATH.address(), AT_EMPTY_PATH, FileStat.SIZE_MASK,
-                buffer.address(), 0);
+        Syscalls.call("statx", Syscalls.STATX, fd, NO_PATH, AT_EMPTY_PATH, FileStat.SIZE_MASK, buffer.address(), 0);
         return FileStat.size(buffer);
     }
 
@@ -165,8 +164,7 @@ public final class Posix {
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment buffer = arena.allocate(FileStat.STATX_BYTES, 8);
             // int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *buf)
-            Syscalls.call("statx", Syscalls.STATX, fd, NO_PATH.address(), AT_EMPTY_PATH, FileStat.MASK,
-                    buffer.address(), 0);
+            Syscalls.call("statx", Syscalls.STATX, fd, NO_PATH, AT_EMPTY_PATH, FileStat.MASK, buffer.address(), 0);
             return FileStat.of(buffer);
         }
     }

@@ -9,6 +9,7 @@ import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
 import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
+import java.lang.foreign.StructLayout;
 import java.lang.invoke.MethodHandle;
 
 /// The one call into the C library: `syscall`, which makes any system call of Linux.
@@ -36,9 +37,8 @@ final class Syscalls {
     static final long IO_URING_ENTER = 426;
     static final long CACHESTAT = 451;
 
-    private static final MemoryLayout CALL_STATE = Linker.Option.captureStateLayout();
-    private static final long ERRNO_OFFSET =
-            CALL_STATE.byteOffset(MemoryLayout.PathElement.groupElement("errno"));
+    private static final StructLayout CALL_STATE = Linker.Option.captureStateLayout();
+    private static final long ERRNO_OFFSET = offset(CALL_STATE, "errno");
 
     // long syscall(long number, ...), with as many arguments as a system call can have. The second is a
     // segment: that is where reads go, and memory cannot be unmapped while a call holds its segment. Not declared
@@ -56,6 +56,18 @@ final class Syscalls {
             ThreadLocal.withInitial(() -> Arena.ofAuto().allocate(CALL_STATE));
 
     private Syscalls() {}
+
+    /// As [MemoryLayout#byteOffset] finds it, which the JVM builds code for during 6 ms.
+    private static long offset(StructLayout struct, String member) {
+        long offset = 0;
+        for (MemoryLayout layout : struct.memberLayouts()) {
+            if (layout.name().isPresent() && layout.name().get().equals(member)) {
+                return offset;
+            }
+            offset += layout.byteSize();
+        }
+        throw new AssertionError(struct + " has no " + member);
+    }
 
     /// A call whose second argument is a number.
     static long call(String name, long number, long a, long b, long c, long d, long e, long f)

@@ -57,7 +57,7 @@ public final class ChunkReader {
         long got = missing.from() == 0 ? 0 : file.readUpTo(target.asSlice(0, missing.from()), start, missing.from());
         if (got == missing.from() && !missing.isEmpty()) {
             long end = missing.to() == needed ? room : missing.to();
-            got += readUpTo(target.asSlice(got, end - got), start + got, missing.to() - got,
+            got += readUpTo(part(target, got, end - got), start + got, missing.to() - got,
                     direct ? access.alignmentBytes() : 1, reads, source);
         }
         if (got < needed && (direct || got == missing.to())) {
@@ -68,6 +68,11 @@ public final class ChunkReader {
         }
         file.requireStillWhole(chunk.fileOffset(), chunk.bytes());
         Recorder.endRead(event, file.path(), chunk.fileOffset(), chunk.bytes(), direct);
+    }
+
+    /// Of most reads it is all, and one object less for the garbage collector.
+    private static MemorySegment part(MemorySegment all, long offset, long bytes) {
+        return bytes == all.byteSize() ? all : all.asSlice(offset, bytes);
     }
 
     private long start(Chunk chunk) {
@@ -158,15 +163,16 @@ public final class ChunkReader {
     }
 
     /// A read may stop short: at the file's end, or because the file system felt like it, and a direct one inside a
-    /// unit. The next one starts again at the last whole unit, and no progress from there means the end: of the file, or of
-    /// what direct reads bring.
+    /// unit. The next one starts again at the last whole unit, and no progress from there means the end: of the file,
+    /// or of what direct reads bring.
     private static long readUpTo(
             MemorySegment target, long start, long needed, int unit, PositionalReads reads, CheckpointFile source)
             throws FileException {
         long got = 0;
         while (got < needed) {
             long whole = got & -unit;
-            long read = whole + reads.readOnce(source, target.asSlice(whole), start + whole);
+            long read = whole + reads.readOnce(
+                    source, part(target, whole, target.byteSize() - whole), start + whole);
             if (read <= got) {
                 break;
             }

@@ -16,6 +16,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 public final class ReadPipeline {
 
     private final Claims claims;
+    private final Claims.Room roomAtOnce = this::hasRoom;
     private final List<ChunkReader> files;
     private final SlabRoom room;
     private final Device device;
@@ -145,7 +146,7 @@ public final class ReadPipeline {
 
     /// The next chunk to read; null when there is none or the load was stopped.
     Claims.Claim claim() throws InterruptedException {
-        return stopped ? null : claims.next(depth.allowed(), this::hasRoom);
+        return stopped ? null : claims.next(depth.allowed(), roomAtOnce);
     }
 
     private boolean hasRoom(int slab) throws InterruptedException {

@@ -10,6 +10,7 @@ import io.instanttensor.read.ReadMethods;
 import java.io.IOException;
 import java.util.Optional;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.BooleanSupplier;
 
 /// One reader: a thread that claims chunks and reads them to where their batch, or the host's slab, wants
 /// them. Whoever reads the last chunk of a batch sends it on.
@@ -17,6 +18,7 @@ final class Reader implements Runnable {
     private final int number;
     private final ReadPipeline pipeline;
     private final StageCounters counters;
+    private final BooleanSupplier stopped;
     /// Both since the thread runs.
     private ReadMethods methods;
     private ReadUnderWay reading;
@@ -27,6 +29,7 @@ final class Reader implements Runnable {
         this.number = number;
         this.pipeline = pipeline;
         this.counters = pipeline.counters();
+        this.stopped = pipeline::stopped;
     }
 
     @Override
@@ -48,7 +51,7 @@ final class Reader implements Runnable {
 
     private void moveAll() throws IOException, InterruptedException {
         try (Device.Scope scope = pipeline.device().enter()) {
-            while (pipeline.depth().begin(pipeline::stopped) && moveNext()) {
+            while (pipeline.depth().begin(stopped) && moveNext()) {
                 // Until there is nothing left to claim.
             }
         }
@@ -149,7 +152,7 @@ final class Reader implements Runnable {
     private Optional<StagingBuffer> openBuffer(StagedBatch batch) throws InterruptedException {
         WaitEvent event = Recorder.beginWait();
         long start = System.nanoTime();
-        Optional<StagingBuffer> buffer = batch.open(pipeline.staging(), pipeline::stopped);
+        Optional<StagingBuffer> buffer = batch.open(pipeline.staging(), stopped);
         waited(counters.stagingWaitNanos, System.nanoTime() - start);
         Recorder.endWait(event, WaitEvent.For.STAGING);
         return buffer;

@@ -68,13 +68,16 @@ class CudaLoadOnStubTest extends LoadContract {
         content(20 * 64 * KIB);
         loadAll();
         long pinned = staging.pinnedBytes();
+        long first = StubCuda.calls("cuMemHostRegister");
         StubCuda.reset();
         for (int i = 0; i < 5; i++) {
             loadAll();
         }
         assertTrue(pinned > 0);
-        // Twenty batches each, most of them in buffers of the loads before.
-        assertTrue(StubCuda.calls("cuMemHostRegister") < 20, "pinned " + StubCuda.calls("cuMemHostRegister") + " more");
+        // Twenty batches each, most of them in buffers of the loads before: there are never more than one load's, and
+        // those of the load before that are still copied from.
+        long more = StubCuda.calls("cuMemHostRegister");
+        assertTrue(first + more <= 40, "pinned " + first + ", and " + more + " more");
         assertEquals(0, StubCuda.calls("cuMemHostUnregister"));
     }
 
