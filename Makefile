@@ -216,6 +216,7 @@ bench: $(BENCH_READY)
 	.venv/bin/python tests/bench/run.py --cpp-path $(CPP) --out $(BENCH_OUT) $(BENCH)
 
 bench-groups: $(BENCH_READY)
+	@test -n "$(CHECKPOINT)" || { echo 'make bench-groups wants CHECKPOINT=a folder of safetensors files'; exit 2; }
 	.venv/bin/python tests/bench/groups.py "$(CHECKPOINT)" --cpp-path $(CPP) --out $(BENCH_OUT)/groups $(BENCH)
 
 bench-storage: $(BENCH_READY)

@@ -5,6 +5,7 @@
     LOADER FIGURE >= NUMBER of OTHER      the rate, over that of another loader of the row; of OTHER,OTHER: their best
     LOADER FIGURE >= NUMBER of case CASE  the rate, over its own in another case
     LOADER FIGURE <= NUMBER ms
+    LOADER python <= NUMBER us            of each tensor: what is left of a load without opening and waiting for bytes
     LOADER FIGURE <= NUMBER times case CASE   the time, over its own in another case
     LOADER settled <= NUMBER requests     in flight at a storage at once, behind the first second and 5 % of the bytes
     LOADER FIGURE ahead of OTHER,OTHER    of each of them, by 10 % wherever that stays below 0.94 L
@@ -12,7 +13,7 @@
     LOADER MEMORY <= NUMBER MiB
     LOADER MEMORY <= NUMBER largest       so many times the largest tensor, or 1 GiB where that is more
 
-FIGURE is first, later, open or boot, MEMORY is device, slabs, pinned or resident: see `results`.
+FIGURE is first, later, open, python or boot, MEMORY is device, slabs, pinned or resident: see `results`.
 """
 
 import re
@@ -27,13 +28,13 @@ LINEAR = 0.15
 LINEAR_SECONDS = 0.005
 SLAB_FLOOR_MIB = 1024
 
-# Hold for every row of dropped tensors.
+# Hold for every row.
 MEMORY_BARS = ("ours pinned <= 128 MiB", "ours slabs <= 3 largest", "ours resident <= 150 MiB")
 
 _FORM = re.compile(
-    r"(?P<loader>[\w-]+) (?P<figure>first|later|open|boot|device|slabs|pinned|resident|settled) "
+    r"(?P<loader>[\w-]+) (?P<figure>first|later|open|python|boot|device|slabs|pinned|resident|settled) "
     r"(?:(?P<comparison>>=|<=) (?P<number>[\d.]+) "
-    r"(?P<unit>L|GB/s|MB/s|ms|MiB|requests|largest|times case (?P<timed>[\w-]+)|"
+    r"(?P<unit>L|GB/s|MB/s|ms|us|MiB|requests|largest|times case (?P<timed>[\w-]+)|"
     r"of case (?P<case>[\w-]+)|of (?P<other>[\w,-]+))"
     r"|ahead of (?P<rivals>[\w,-]+)|(?P<linear>linear))"
 )
@@ -107,6 +108,8 @@ def _compare(results, case, parts):
     elif unit == "ms":
         seconds = results.seconds(name, loader, figure)
         value, form = seconds and seconds * 1e3, "{:.1f} ms"
+    elif unit == "us":
+        value, form = results.python_microseconds(name, loader), "{:.2f} µs"
     elif "timed" in parts:
         seconds, other = results.seconds(name, loader, figure), results.seconds(parts["timed"], loader, figure)
         value, form = seconds / other if seconds and other else None, "{:.2f} times"

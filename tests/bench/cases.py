@@ -13,8 +13,8 @@ GIB = 1 << 30
 ALL = ("ours", "ours-copy", "cpp", "cpp-copy", "fastsafetensors", "runai", "safetensors")
 # One for each package.
 ONE_EACH = ("ours", "cpp", "fastsafetensors", "runai", "safetensors")
-# The others' tensors are no longer theirs once the next one comes, or the file is closed.
-KEEPING = ("ours", "ours-copy", "cpp-copy", "runai", "safetensors")
+# The C++ package's views are no longer theirs once the next one comes.
+KEEPING = ("ours", "ours-copy", "cpp-copy", "fastsafetensors", "runai", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,9 @@ CASES = (
          consume="keep"),
     Case("parameter", "the same, every tensor copied into a parameter", MOE, MOE_SMALL, ("ours later >= 0.90 L",),
          consume="parameter"),
-    Case("small", "60,000 tensors of 64 KiB", (Checkpoint("small", (60_000, 64 << 10)),),
-         (Checkpoint("small", (10_000, 64 << 10)),), ("ours later >= 15 GB/s", "ours open <= 80 ms")),
+    Case("small", "60,000 tensors of 64 KiB, 7 MB of header", (Checkpoint("small", (60_000, 64 << 10)),),
+         (Checkpoint("small", (10_000, 64 << 10)),),
+         ("ours later >= 15 GB/s", "ours open <= 80 ms", "ours python <= 1.5 us")),
     Case("giant", "one tensor of 8 GiB", (Checkpoint("giant", (1, 8 * GIB, 1)),),
          (Checkpoint("giant", (1, GIB // 2, 1)),), ("ours later >= 0.90 L",)),
     Case("giants", "16 tensors of 1 GiB", (Checkpoint("giant", (16, GIB, 4)),),

@@ -95,7 +95,7 @@ def entries_of(kind, numbers):
         return [list(moe_entries(shard, int(gigabytes * 1e9))) for shard in range(shards)]
     if kind == "small":
         count, size = map(int, numbers)
-        return [[(f"t{i}", "BF16", (size // 2,)) for i in range(count)]]
+        return [[(f"model.layers.{i // 100}.experts.{i % 100}.weight", "BF16", (size // 2,)) for i in range(count)]]
     if kind in ("giant", "hollow"):
         count, size, files = map(int, numbers)
         return list(split(((f"giant.{i}.weight", "BF16", (size // 2048, 1024)) for i in range(count)), count, files))

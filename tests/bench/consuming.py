@@ -40,7 +40,7 @@ def into_parameters(pairs, parameters):
 def first(pairs, _):
     pairs = iter(pairs)
     next(pairs)
-    # Kept, for what it still has under way to end behind the clock.
+    # Kept, for what it still has under way to end behind the clock, and its numbers to count.
     return 1, pairs
 
 
@@ -48,18 +48,13 @@ CONSUMERS = {"drop": drop, "keep": keep, "parameter": into_parameters, "first": 
 
 
 def parameters_of(files, device):
-    """Empty tensors by the names of all; those of one type and shape share one."""
+    """Empty tensors by the names of all."""
     import torch
 
-    shared = {}
-    found = {}
-    for path in files:
-        for name, entry in checkpoints.read_header(path).items():
-            kind = entry["dtype"], tuple(entry["shape"])
-            if kind not in shared:
-                shared[kind] = torch.empty(kind[1], dtype=getattr(torch, DTYPES[kind[0]]), device=device)
-            found[name] = shared[kind]
-    return found
+    return {
+        name: torch.empty(tuple(entry["shape"]), dtype=getattr(torch, DTYPES[entry["dtype"]]), device=device)
+        for path in files for name, entry in checkpoints.read_header(path).items()
+    }  # fmt: skip
 
 
 def timed(opened, files, device, consume, parameters=None):
@@ -68,7 +63,8 @@ def timed(opened, files, device, consume, parameters=None):
     Returns
     -------
     dict
-        Seconds, seconds until the call that opens came back, tensors, and the loader's stats.
+        Seconds, seconds until the call that opens came back, tensors, the loader's stats; and seconds without opening
+        and without waiting for bytes, None where the loader does not tell.
     """
     synchronize(device)
     start = time.perf_counter()
@@ -77,9 +73,16 @@ def timed(opened, files, device, consume, parameters=None):
         count, kept = CONSUMERS[consume](pairs, parameters)
         synchronize(device)
         end = time.perf_counter()
-        del kept
+        close = getattr(kept, "close", None)
+        if close is not None:
+            close()
+        del kept, close
         stats = pairs.stats()
-    return {"seconds": end - start, "open_seconds": is_open - start, "tensors": count, "stats": stats}
+    waited = stats.get("waits", {}).get("caller")
+    return {
+        "seconds": end - start, "open_seconds": is_open - start, "tensors": count, "stats": stats,
+        "python_seconds": None if waited is None else end - is_open - waited,
+    }  # fmt: skip
 
 
 class Checksum:

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-DIRECT_THREADS = 16
+# For disks that want many reads at once.
+DIRECT_THREADS = 32
 DIRECT_BYTES = 4 << 20
 # Threads that read, and MiB of a read, set by hand.
 BY_HAND = ((4, 1), (8, 1), (16, 1), (32, 1), (64, 1), (16, 4), (64, 4))
@@ -122,22 +123,20 @@ def runai(files, device):
 def plain_direct(files, device):
     """No loader: the files' bytes past the page cache into a few buffers, as fast as the storage gives them."""
 
-    threads = min(DIRECT_THREADS, 4 * len(os.sched_getaffinity(0)))
-
     def read(thread):
         with mmap.mmap(-1, DIRECT_BYTES) as buffer:
             for path in files:
                 descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
                 try:
                     size = os.fstat(descriptor).st_size
-                    for offset in range(thread * DIRECT_BYTES, size, threads * DIRECT_BYTES):
+                    for offset in range(thread * DIRECT_BYTES, size, DIRECT_THREADS * DIRECT_BYTES):
                         os.preadv(descriptor, [buffer], offset)
                 finally:
                     os.close(descriptor)
 
     def pairs():
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(read, range(threads)))
+        with ThreadPoolExecutor(DIRECT_THREADS) as pool:
+            list(pool.map(read, range(DIRECT_THREADS)))
         yield from ()
 
     yield Pairs(pairs())

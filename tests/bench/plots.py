@@ -45,12 +45,16 @@ def throughput(found, path):
         ]  # fmt: skip
         places = np.arange(len(cases)) + (number - (len(loaders) - 1) / 2) * width
         axes.bar(places, rates, width, label=loader, color=COLOURS[loader])
+        for place, rate in zip(places, rates):
+            if not rate:
+                axes.text(place, 0, "–", ha="center", va="bottom", fontsize="small", color="grey")
     limit = found.pinned_rate()
     if limit is not None:
         axes.axhline(limit, color="black", linestyle="--", linewidth=1, label=f"L: {limit:.1f} GB/s from pinned memory")
+        axes.set_ylim(top=1.06 * max(limit, axes.get_ylim()[1] / 1.05))
     axes.set_xticks(range(len(cases)), [case.name for case in cases])
-    axes.set_ylabel("GB/s, later opens")
-    axes.legend(fontsize="small")
+    axes.set_ylabel("GB/s, later opens; –: not measured")
+    axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4)
     _save(figure, path)
     return True
 
@@ -64,16 +68,16 @@ def growth(found, path):
     for case, axes in zip(cases, all_axes[0]):
         for loader in found.loaders(case.name):
             points = found.growth(case.name, loader)
-            x = np.array([size / 1e9 if case.grows == "bytes" else tensors for size, tensors, _ in points])
+            x = np.array([size / 1e9 if case.grows == "bytes" else tensors / 1e3 for size, tensors, _ in points])
             seconds = np.array([seconds for _, _, seconds in points])
             axes.plot(x, seconds * 1e3, "o", color=COLOURS[loader], label=loader)
             if len(points) > 1:
                 slope, start = bars.straight_line(list(zip(x, seconds)))
-                per = f"{slope * 1e3:.1f} ms a GB" if case.grows == "bytes" else f"{slope * 1e6:.2f} µs a tensor"
+                per = f"{slope * 1e3:.1f} ms a GB" if case.grows == "bytes" else f"{slope * 1e3:.2f} µs a tensor"
                 ends = np.array([0, x.max()])
                 label = f"{start * 1e3:.1f} ms and {per}"
                 axes.plot(ends, (start + slope * ends) * 1e3, color=COLOURS[loader], linewidth=1, label=label)
-        axes.set_xlabel("GB" if case.grows == "bytes" else "tensors")
+        axes.set_xlabel("GB" if case.grows == "bytes" else "thousands of tensors")
         axes.set_ylabel("ms, later opens")
         axes.set_ylim(bottom=0)
         axes.legend(fontsize="small")

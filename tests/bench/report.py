@@ -58,11 +58,11 @@ def cell(found, case, loader, which):
 
 
 def judged(found, case, which):
-    """Bars of a line of the table, and their verdicts: those of "open" and "settled" stand with the last line."""
+    """Bars of a line of the table, and their verdicts: those of "open", "python" and "settled" with the last."""
     verdicts = []
     for bar in case.bars:
         figure = bars.parse(bar)["figure"]
-        if figure == which or (figure in ("open", "settled") and which == case.shown[-1]):
+        if figure == which or (figure in ("open", "python", "settled") and which == case.shown[-1]):
             verdicts.append(bars.judge(found, case, bar))
     return verdicts
 
@@ -122,7 +122,7 @@ def memory_table(found, cases):
             number = found.memory(case.name, "ours", what)
             row.append(NONE if number is None else f"{number:,.0f}")
         sentences = [bar for bar in case.bars if bars.parse(bar)["figure"] == "device"]
-        sentences += bars.MEMORY_BARS if case.consume == "drop" else ()
+        sentences += bars.MEMORY_BARS
         verdicts = [bars.judge(found, case, bar) for bar in sentences]
         row += ["; ".join(v.bar for v in verdicts), told(verdicts)]
         rows.append(row)
@@ -141,6 +141,7 @@ def notes(found):
     ]  # fmt: skip
     lines += [f"{record['case']}, {record['loader']}: {record['error']}" for record in found.of_kind("failed")]
     lines += [f"{record['case']}, {record['loader']}: {record['why']}" for record in found.of_kind("differs")]
+    lines += [f"{record['case']}: {record['what']}" for record in found.of_kind("compared")]
     if any(answer["device"] == "cpu" for case in CASES for answer in found.answers(case.name, "safetensors")):
         lines.append(
             "on a CPU, safetensors maps its files and reads nothing: its tensors were cloned, to read their bytes"

@@ -2,7 +2,7 @@
 
 A file of results has a JSON object in every line, with a "record": "run" (machine and versions), "answer" (what
 time_loader.py printed, and for which case), "failed", "left out" (a case), "without" (a loader), "differs" (a
-checksum). Each names its run.
+checksum), "compared" (which checksums). Each names its run.
 """
 
 import json
@@ -79,6 +79,16 @@ class Results:
         or "boot" (Java's start).
         """
         found = [value for answer in self.answers(case, loader, point) for value in _seconds(answer, which)]
+        return statistics.median(found) if found else None
+
+    def python_microseconds(self, case, loader):
+        """What Python takes for a tensor, of later opens: the median; None for loaders that do not tell how long they
+        wait for bytes."""
+        found = [
+            seconds / answer["tensors"] * 1e6
+            for answer in self.answers(case, loader) for seconds in answer.get("python_seconds", [])[1:]
+            if seconds is not None and answer["tensors"]
+        ]  # fmt: skip
         return statistics.median(found) if found else None
 
     def gigabytes_per_second(self, case, loader, which):

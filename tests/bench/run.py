@@ -8,7 +8,7 @@ checkpoint does not fit, or without a GPU, a row is run with its smaller size, a
 Loaders take turns, each time in a new process (time_loader.py), in another order every round; the figures are
 medians. A loader that fails, or takes longer than --limit, is not tried again in that row, and is named. Loaders
 that cannot be imported are left out. Checkpoints are made in --folder, which should be in memory, and, for the rows
-that want it, in --disk; they are removed at the end, without --keep.
+that want it, in --disk; they are removed at the end, those that an earlier run kept too, without --keep.
 
 Every answer is appended to OUT/results.jsonl as it comes: what a run that is cut off has measured stays, and later
 runs on the same machine with the same OUT add to it. Of a row that is run again the new figures count. report.py and
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import results as results_of
 from cases import CASES, case_of
-from loaders import LOADERS, is_ours
+from loaders import LOADERS, READ_ONLY, is_ours
 from machine import DEVICE, HERE, environment, last_line, missing, state
 from report import render
 from storage import Storage
@@ -132,12 +132,23 @@ def measure(chosen, size, storage, loaders, arguments, log, timed=None):
 
 
 def compare(chosen, records, run, log):
-    """Says which loaders of a row found other bytes than safetensors did, or than most did."""
-    sums = {}
+    """Says which loaders of a row found other bytes than safetensors did, or than most did; and who was compared.
+
+    A checksum that should be there and is not, since its load took too long, is none that agrees.
+    """
+    sums, to_check = {}, {}
     for record in records:
         if record["record"] == "answer" and record["run"] == run and record["case"] == chosen.name:
+            if record["loader"] not in READ_ONLY and chosen.consume != "first":
+                to_check.setdefault(record["point"], set()).add(record["loader"])
             if "checksum" in record:
                 sums.setdefault(record["point"], {})[record["loader"]] = record["checksum"]
+    for point, loaders in to_check.items():
+        for loader in sorted(loaders - set(sums.get(point, ()))):
+            log.failed = True
+            why = "it has no checksum: that load did not end in time"
+            log.add("differs", case=chosen.name, point=point, loader=loader, why=why)
+            print(f"{chosen.name}: {loader}: {why}", file=sys.stderr)
     for point, by_loader in sums.items():
         expected = by_loader.get("safetensors") or statistics.mode(by_loader.values())
         for loader, found in by_loader.items():
@@ -148,6 +159,9 @@ def compare(chosen, records, run, log):
                 print(f"{chosen.name}: {loader}: {why}", file=sys.stderr)
         if len(by_loader) == 1:
             print(f"{chosen.name}: one loader alone has a checksum: nothing to compare it with", file=sys.stderr)
+        else:
+            what = f"checksums over all tensors were compared of {', '.join(by_loader)}"
+            log.add("compared", case=chosen.name, point=point, what=what)
 
 
 def draw_timeline(folder, arguments):
@@ -197,6 +211,8 @@ def finish(log, out):
     records = results_of.read([log.path])
     text = render(records)
     (out / "report.md").write_text(text, encoding="utf-8")
+    if not any(record["record"] == "answer" and record["run"] == log.run for record in records):
+        print("\nnothing was measured this time; what follows is of earlier runs, if there were any", file=sys.stderr)
     print(f"\n{text}")
     files = [log.path, out / "report.md", *out.glob("timeline.*")]
     try:

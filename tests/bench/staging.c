@@ -3,6 +3,8 @@
  *     cc -O2 -o staging tests/bench/staging.c -ldl -lpthread
  *     ./staging FILE WAY READERS CHUNK_KIB CHUNKS_IN_A_BATCH BATCHES STREAMS [ROUNDS]
  *
+ * FILE may be a folder: then all its .safetensors files are brought, one behind the other.
+ *
  * Readers claim chunks in order and read them into pinned buffers of some chunks each; whoever reads the last chunk of
  * a batch queues its copy. Prints GB/s of each round, and the readers' seconds in reads and in waits for buffers.
  *
@@ -12,10 +14,13 @@
  *     stream   the same by stores that leave the cache alone (AVX2)
  *     copies   no reads: copies alone
  *     reads    no copies: positional reads alone
- * with "-blocked" behind it for waits that sleep in the driver, "-once" for MADV_SEQUENTIAL on the mapping, and "-huge"
- * for buffers in huge pages of our own, registered with the driver. All that the documents quote: staging.sh.
+ * with "-blocked" behind it for waits that sleep in the driver, "-once" for MADV_SEQUENTIAL on the mapping, "-huge"
+ * for buffers in huge pages of our own, registered with the driver, and "-first" for a first round that does all that
+ * the first load of a process has to do: opens the files, pins the buffers, makes streams and memory of the GPU. All
+ * that the documents quote: staging.sh.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <immintrin.h>
@@ -34,6 +39,7 @@
 #define MAX_BATCHES 1024
 #define MAX_STREAMS 64
 #define MAX_READERS 64
+#define MAX_FILES 256
 
 typedef struct {
     pthread_mutex_t lock;
@@ -49,10 +55,17 @@ static struct {
     int (*host_register)(void *, size_t, unsigned);
 } cuda;
 
+typedef struct {
+    char path[4096], *mapping;
+    int descriptor;
+    size_t bytes, first_chunk;
+} File;
+
 static const char *way;
-static int file, in_batch, batches, streams;
-static size_t file_bytes, chunk_bytes;
-static char *mapping, *pinned;
+static int files, in_batch, batches, streams;
+static size_t all_bytes, all_chunks, chunk_bytes;
+static File file_of[MAX_FILES];
+static char *pinned;
 static uint64_t slab;
 static void *context, *stream_of[MAX_STREAMS];
 static Batch batch_of[MAX_BATCHES];
@@ -83,17 +96,17 @@ __attribute__((target("avx2"))) static void copy_past_cache(char *to, const char
     _mm_sfence();
 }
 
-static void read_chunk(char *to, size_t offset, size_t bytes) {
+static void read_chunk(char *to, const File *file, size_t offset, size_t bytes) {
     if (!strncmp(way, "pread", 5) || !strncmp(way, "reads", 5)) {
         for (size_t got = 0; got < bytes;) {
-            ssize_t more = pread(file, to + got, bytes - got, offset + got);
+            ssize_t more = pread(file->descriptor, to + got, bytes - got, offset + got);
             require(more > 0, "pread");
             got += more;
         }
     } else if (!strncmp(way, "map", 3)) {
-        memcpy(to, mapping + offset, bytes);
+        memcpy(to, file->mapping + offset, bytes);
     } else if (!strncmp(way, "stream", 6)) {
-        copy_past_cache(to, mapping + offset, bytes & ~(size_t)63);
+        copy_past_cache(to, file->mapping + offset, bytes & ~(size_t)63);
     }
 }
 
@@ -137,22 +150,27 @@ static void chunk_is_read(Batch *batch, size_t number, int last) {
 static void *reader(void *unused) {
     (void)unused;
     long reading = 0, waiting = 0;
+    const File *file = file_of;
     cuda.set_current(context);
     for (;;) {
-        size_t chunk = atomic_fetch_add(&next_chunk, 1), offset = chunk * chunk_bytes;
-        if (offset >= file_bytes) {
+        size_t chunk = atomic_fetch_add(&next_chunk, 1);
+        if (chunk >= all_chunks) {
             break;
         }
-        size_t bytes = file_bytes - offset < chunk_bytes ? file_bytes - offset : chunk_bytes;
+        while (file + 1 < file_of + files && chunk >= file[1].first_chunk) {
+            file++;
+        }
+        size_t offset = (chunk - file->first_chunk) * chunk_bytes, left = file->bytes - offset;
+        size_t bytes = left < chunk_bytes ? left : chunk_bytes;
         size_t number = chunk / in_batch;
         Batch *batch = &batch_of[number % batches];
         double start = now();
         await_buffer(batch, number / batches);
         double waited = now();
-        read_chunk(pinned + (number % batches * in_batch + chunk % in_batch) * chunk_bytes, offset, bytes);
+        read_chunk(pinned + (number % batches * in_batch + chunk % in_batch) * chunk_bytes, file, offset, bytes);
         waiting += (waited - start) * 1e9;
         reading += (now() - waited) * 1e9;
-        chunk_is_read(batch, number, offset + bytes >= file_bytes);
+        chunk_is_read(batch, number, chunk + 1 == all_chunks);
     }
     atomic_fetch_add(&read_nanos, reading);
     atomic_fetch_add(&wait_nanos, waiting);
@@ -171,6 +189,9 @@ static void open_cuda(void) {
         require(functions[i] != NULL, names[i]);
     }
     require(!cuda.init(0) && !cuda.retain(&context, 0) && !cuda.set_current(context), "opening GPU 0");
+}
+
+static void make_buffers(void) {
     size_t bytes = batches * in_batch * chunk_bytes;
     if (strstr(way, "-huge")) {
         pinned = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -190,14 +211,50 @@ static void open_cuda(void) {
     }
 }
 
-static double once(int readers) {
+static int is_safetensors(const struct dirent *entry) {
+    const char *ending = strrchr(entry->d_name, '.');
+    return ending != NULL && !strcmp(ending, ".safetensors");
+}
+
+static void name_files(const char *path) {
+    struct dirent **entries;
+    int count = scandir(path, &entries, is_safetensors, alphasort);
+    if (count < 0) {
+        snprintf(file_of[files++].path, sizeof file_of->path, "%s", path);
+    }
+    for (int i = 0; i < count; i++) {
+        require(files < MAX_FILES, "so many files");
+        snprintf(file_of[files++].path, sizeof file_of->path, "%s/%s", path, entries[i]->d_name);
+    }
+    require(files > 0, "finding .safetensors files");
+}
+
+static void open_files(void) {
+    for (File *file = file_of; file < file_of + files; file++) {
+        struct stat found;
+        file->descriptor = open(file->path, O_RDONLY);
+        require(file->descriptor >= 0 && !fstat(file->descriptor, &found), file->path);
+        file->bytes = found.st_size;
+        file->first_chunk = all_chunks;
+        all_bytes += file->bytes;
+        all_chunks += (file->bytes + chunk_bytes - 1) / chunk_bytes;
+    }
+}
+
+static double once(int readers, int first) {
     double start = now();
+    if (first) {
+        open_files();
+        make_buffers();
+    }
     int maps = !strncmp(way, "map", 3) || !strncmp(way, "stream", 6);
     if (maps) {
-        mapping = mmap(NULL, file_bytes, PROT_READ, MAP_SHARED, file, 0);
-        require(mapping != MAP_FAILED, "mmap");
-        if (strstr(way, "-once")) {
-            madvise(mapping, file_bytes, MADV_SEQUENTIAL);
+        for (File *file = file_of; file < file_of + files; file++) {
+            file->mapping = mmap(NULL, file->bytes, PROT_READ, MAP_SHARED, file->descriptor, 0);
+            require(file->mapping != MAP_FAILED, "mmap");
+            if (strstr(way, "-once")) {
+                madvise(file->mapping, file->bytes, MADV_SEQUENTIAL);
+            }
         }
     }
     next_chunk = 0;
@@ -216,8 +273,8 @@ static double once(int readers) {
         cuda.await(batch_of[i].copied);
     }
     double seconds = now() - start;
-    if (maps) {
-        munmap(mapping, file_bytes);
+    for (File *file = file_of; maps && file < file_of + files; file++) {
+        munmap(file->mapping, file->bytes);
     }
     return seconds;
 }
@@ -227,10 +284,7 @@ int main(int count, char **words) {
         fprintf(stderr, "staging FILE WAY READERS CHUNK_KIB CHUNKS_IN_A_BATCH BATCHES STREAMS [ROUNDS]\n");
         return 2;
     }
-    struct stat found;
-    file = open(words[1], O_RDONLY);
-    require(file >= 0 && !fstat(file, &found), words[1]);
-    file_bytes = found.st_size;
+    name_files(words[1]);
     way = words[2];
     int readers = atoi(words[3]);
     chunk_bytes = (size_t)atoi(words[4]) << 10;
@@ -241,10 +295,16 @@ int main(int count, char **words) {
     require(readers > 0 && readers <= MAX_READERS && batches > 0 && batches <= MAX_BATCHES && streams > 0
                 && streams <= MAX_STREAMS && in_batch > 0 && chunk_bytes > 0, "reading the arguments");
     open_cuda();
+    int first = strstr(way, "-first") != NULL;
+    if (!first) {
+        open_files();
+        make_buffers();
+    }
     printf("%s, %d readers, %d batches of %d x %zu KiB, %d streams, GB/s:", way, readers, batches, in_batch,
            chunk_bytes >> 10, streams);
     for (int i = 0; i < rounds; i++) {
-        printf(" %.1f", file_bytes / once(readers) / 1e9);
+        double seconds = once(readers, first && i == 0);
+        printf(" %.1f", all_bytes / seconds / 1e9);
     }
     printf("; last: %.2f s in reads, %.2f s in waits\n", read_nanos / 1e9, wait_nanos / 1e9);
     return 0;

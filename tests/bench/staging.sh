@@ -1,9 +1,10 @@
 #!/bin/sh
 # What docs/performance.md says of reads, copies and memory, measured again: staging.c and device_memory.py.
 #
-#     tests/bench/staging.sh FILE           a file of some GB in memory (tmpfs, or in the page cache); needs a GPU and a C
-#                                           compiler
-#     tests/bench/staging.sh FILE FILE2     two processes at once on two GPUs, each with its file, for docs/distributed.md
+#     tests/bench/staging.sh FILE          a file of some GB in memory (tmpfs, or in the page cache), and what lies
+#                                          beside it as a whole checkpoint; needs a GPU and a C compiler
+#     tests/bench/staging.sh FILE FILE2    two processes at once on two GPUs, each with its file, for
+#                                          docs/distributed.md
 set -eu
 file=${1:?which file?}
 second=${2:-}
@@ -43,4 +44,9 @@ pread-blocked 14 2048 4 12 1
 map 14 2048 4 12 1
 stream 14 2048 4 12 1
 WAYS
+# The first load of a process, by C alone: of a whole checkpoint, with pinning and all else that it has to do.
+for turn in 1 2 3; do
+    "$program" "$(dirname "$file")" pread-first 14 2048 4 12 1 2
+    "$program" "$(dirname "$file")" pread-huge-first 14 2048 4 12 1 2
+done
 "${PYTHON:-python3}" "$here/device_memory.py"

@@ -7,7 +7,7 @@ the call that opens, bytes) and timeline.png. The recorder is started, stopped a
 process, so no JDK is needed. --events draws such a file again.
 
 Above: what was read and copied, in GB/s. In the middle: the whole load; a bar for each thread, with what it read,
-what it queued to copy, and white where it waited (for a staging buffer, for room, for work). Below: some
+what it queued to copy, where it waited (for a staging buffer, for room), and white for all else. Below: some
 milliseconds of it.
 """
 
@@ -107,7 +107,8 @@ def summary(recorded):
         own = [event for event in events if event["kind"] == kind]
         size, spent = sum(event["bytes"] for event in own), sum(event["end"] - event["start"] for event in own)
         share = spent / len(threads) / recorded["seconds"]
-        parts.append(f"{kind}: {len(own):,} events, {size / 1e9:.2f} GB, {share:.0%} of {len(threads)} threads' time")
+        moved = f"{size / 1e9:.2f} GB, " if size else ""
+        parts.append(f"{kind}: {len(own):,} events, {moved}{share:.0%} of {len(threads)} threads' time")
     return f"{recorded['bytes'] / 1e9:.2f} GB in {recorded['seconds']:.3f} s; {'; '.join(parts)}"
 
 
@@ -157,12 +158,12 @@ def draw(recorded, path):
     figure, (rates, whole, close) = plt.subplots(
         3, 1, figsize=(11, 2 + 2 * height + 1.5), height_ratios=[2, height, height]
     )
-    rates.set_title(summary(recorded), fontsize=8)
+    rates.set_title(summary(recorded).replace("; ", "\n", 1), fontsize=8)
     _rates(rates, events, seconds)
     _bars(whole, events, threads, 0, seconds)
     middle = max(0, seconds / 2 - CLOSE_UP_SECONDS / 2)
     _bars(close, events, threads, middle, min(seconds, middle + CLOSE_UP_SECONDS))
-    close.set_xlabel("ms from the call that opens; white: the thread waits")
+    close.set_xlabel("ms from the call that opens; blue: reads, red: queues copies, orange: waits, white: all else")
     figure.tight_layout()
     figure.savefig(path, dpi=DOTS_PER_INCH)
     plt.close(figure)

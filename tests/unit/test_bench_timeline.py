@@ -37,7 +37,7 @@ def test_every_read_of_a_load_is_in_it(tmp_path: Path) -> None:
 def test_its_summary_says_what_threads_spent_their_time_on() -> None:
     assert module("timeline").summary({"bytes": 2_000_000_000, "seconds": 1.0, "events": EVENTS}) == (
         "2.00 GB in 1.000 s; Read: 2 events, 2.00 GB, 25% of 2 threads' time; "
-        "Copy: 1 events, 0.50 GB, 5% of 2 threads' time; Wait: 1 events, 0.00 GB, 5% of 2 threads' time"
+        "Copy: 1 events, 0.50 GB, 5% of 2 threads' time; Wait: 1 events, 5% of 2 threads' time"
     )
 
 

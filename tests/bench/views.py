@@ -1,0 +1,81 @@
+"""What torch alone takes to make a tensor of each part of a slab and to let it go: by itself, and beside processes that
+read as much as they can. No loader is involved.
+
+    python tests/bench/views.py FILE [--readers 14] [--device cuda]
+
+FILE is one of some GB in memory, for the readers. Prints microseconds a tensor, medians over many slabs: what Python's
+part of a load of 60,000 tensors cannot be less than.
+"""
+
+import argparse
+import itertools
+import mmap
+import multiprocessing
+import os
+import statistics
+import time
+
+from machine import DEVICE
+
+SLAB_BYTES = 128 << 20
+TENSOR_BYTES = 64 << 10
+# As many as are made in one call of torch's.
+AT_ONCE = 256
+READ_BYTES = 2 << 20
+SLABS = 200
+
+
+def read(path, ready):
+    """Reads a file again and again, until the process is ended."""
+    with open(path, "rb", buffering=0) as file, mmap.mmap(-1, READ_BYTES) as buffer:
+        size = os.fstat(file.fileno()).st_size
+        ready.release()
+        for turn in itertools.count():
+            os.preadv(file.fileno(), [buffer], turn * READ_BYTES % max(1, size - READ_BYTES))
+
+
+def microseconds(device):
+    """Of a tensor: the median over slabs."""
+    import torch
+
+    elements = TENSOR_BYTES // 2
+    slab = torch.empty(SLAB_BYTES // 2, dtype=torch.bfloat16, device=device)
+    count = SLAB_BYTES // TENSOR_BYTES
+    found = []
+    for _ in range(SLABS):
+        names = [f"model.layers.{i}.weight" for i in range(count)]
+        start = time.perf_counter()
+        parts = (
+            slab.as_strided((AT_ONCE, elements), (elements, 1), first * elements).unbind(0)
+            for first in range(0, count, AT_ONCE)
+        )
+        for _name, _tensor in zip(names, itertools.chain.from_iterable(parts)):
+            pass
+        found.append((time.perf_counter() - start) / count * 1e6)
+    return statistics.median(found)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file")
+    parser.add_argument("--readers", type=int, default=14, help="%(default)s")
+    parser.add_argument("--device", default=DEVICE, help="%(default)s")
+    arguments = parser.parse_args()
+    print(f"by itself: {microseconds(arguments.device):.2f} µs a tensor")
+    spawned = multiprocessing.get_context("spawn")
+    ready = spawned.Semaphore(0)
+    job = {"target": read, "args": (arguments.file, ready), "daemon": True}
+    readers = [spawned.Process(**job) for _ in range(arguments.readers)]
+    try:
+        for reader in readers:
+            reader.start()
+        for _ in readers:
+            ready.acquire()
+        print(f"beside {len(readers)} readers: {microseconds(arguments.device):.2f} µs a tensor")
+    finally:
+        for reader in readers:
+            reader.kill()
+
+
+if __name__ == "__main__":
+    main()
