@@ -11,6 +11,7 @@ import io.instanttensor.device.DeviceId;
 import io.instanttensor.file.FileException;
 import io.instanttensor.header.DType;
 import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.Backend;
 import io.instanttensor.read.FileAccess;
@@ -21,6 +22,7 @@ import java.io.RandomAccessFile;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.lang.ref.WeakReference;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -165,6 +167,36 @@ class CheckpointTest {
         assertTrue(load.drained(10_000));
         assertEquals(0, descriptors(path));
         load.close();
+    }
+
+    @Test
+    void slabThatIsKeptDoesNotKeepTheOthersOfItsLoad() throws Exception {
+        List<WeakReference<SlabLayout>> others = new ArrayList<>();
+        try (Slab kept = firstOfALoadOfSeveral(others)) {
+            assertEquals(2, others.size());
+            for (int turn = 0; turn < 1_000 && others.stream().anyMatch(other -> other.get() != null); turn++) {
+                System.gc();
+                Thread.sleep(5);
+            }
+            assertTrue(others.stream().allMatch(other -> other.get() == null), "their layouts are still in memory");
+            assertArrayEquals(bytes(10, 100), tensor(kept, 0, 100));
+        }
+    }
+
+    /// A method of its own: its variables would keep what they hold.
+    private Slab firstOfALoadOfSeveral(List<WeakReference<SlabLayout>> others) throws Exception {
+        // A slab is at most a quarter of the buffer.
+        LoadOptions options = new LoadOptions(DeviceId.HOST, OptionalLong.of(160), PlanLimits.DEFAULT_CHUNK_BYTES,
+                OptionalInt.empty(), OptionalInt.empty(), 0.5, PlanLimits.Share.ALL, 1, 1);
+        try (Checkpoint checkpoint = open(threeTensors("a"));
+                Load load = checkpoint.load(options)) {
+            Slab first = load.next();
+            for (Slab slab = load.next(); slab != null; slab = load.next()) {
+                others.add(new WeakReference<>(slab.layout()));
+                slab.close();
+            }
+            return first;
+        }
     }
 
     @Test

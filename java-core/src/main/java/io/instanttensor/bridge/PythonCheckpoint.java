@@ -9,6 +9,7 @@ import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.SafetensorsHeader;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.FileAccess;
+import io.instanttensor.slab.ClosedException;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Path;
@@ -19,7 +20,8 @@ import java.util.Map;
 /// A checkpoint as Python sees it. Whatever has many elements crosses as the address of a block of
 /// 64-bit numbers; whatever an option leaves open crosses as 0.
 public final class PythonCheckpoint {
-    private final Checkpoint checkpoint;
+    /// Null once it is closed: Python's object may live longer, and 91,000 tensors take 12 MB.
+    private volatile Checkpoint open;
     /// Made by whoever comes first: Python, who starts a load of everything before it asks, or the thread that
     /// has opened the checkpoint.
     private CatalogueBlock catalogue;
@@ -27,7 +29,7 @@ public final class PythonCheckpoint {
     private final long totalBytes;
 
     PythonCheckpoint(Checkpoint checkpoint) {
-        this.checkpoint = checkpoint;
+        this.open = checkpoint;
         long sum = 0;
         for (Catalogue.Located located : checkpoint.catalogue().tensors()) {
             sum += located.entry().bytes();
@@ -45,7 +47,7 @@ public final class PythonCheckpoint {
     /// Of a [CatalogueBlock], which stays until it is forgotten.
     public synchronized long catalogueAddress() {
         if (catalogue == null) {
-            catalogue = CatalogueBlock.of(checkpoint.catalogue());
+            catalogue = CatalogueBlock.of(open().catalogue());
         }
         return catalogue.address();
     }
@@ -70,29 +72,29 @@ public final class PythonCheckpoint {
     }
 
     public String[] files() {
-        return checkpoint.catalogue().headers().stream()
+        return open().catalogue().headers().stream()
                 .map(header -> header.file().toString())
                 .toArray(String[]::new);
     }
 
     /// Of all files together.
     public long fileBytes() {
-        return checkpoint.catalogue().headers().stream().mapToLong(SafetensorsHeader::fileBytes).sum();
+        return open().catalogue().headers().stream().mapToLong(SafetensorsHeader::fileBytes).sum();
     }
 
     /// How many tensors there are; a name that two files hold counts twice.
     public int tensors() {
-        return checkpoint.catalogue().tensors().size();
+        return open().catalogue().tensors().size();
     }
 
     /// See [Catalogue#fingerprint].
     public long fingerprint() {
-        return checkpoint.catalogue().fingerprint();
+        return open().catalogue().fingerprint();
     }
 
     /// `__metadata__` of a file as key, value, key, value …; null where it has none.
     public String[] metadata(int file) {
-        SafetensorsHeader header = checkpoint.catalogue().headers().get(file);
+        SafetensorsHeader header = open().catalogue().headers().get(file);
         if (header.metadata() == null) {
             return null;
         }
@@ -106,12 +108,12 @@ public final class PythonCheckpoint {
 
     /// Names that more than one file holds.
     public String[] duplicates() {
-        return checkpoint.catalogue().duplicates().keySet().toArray(String[]::new);
+        return open().catalogue().duplicates().keySet().toArray(String[]::new);
     }
 
     /// The files that hold such a name.
     public String[] homes(String duplicate) {
-        return checkpoint.catalogue().duplicates().get(duplicate).stream()
+        return open().catalogue().duplicates().get(duplicate).stream()
                 .map(Path::toString)
                 .toArray(String[]::new);
     }
@@ -119,7 +121,7 @@ public final class PythonCheckpoint {
     /// How each file is read: mode, backend, reason, and the candidates passed over, four texts a file.
     public String[] access() throws IOException {
         List<String> flat = new ArrayList<>();
-        for (FileAccess access : checkpoint.access()) {
+        for (FileAccess access : open().access()) {
             flat.add(access.mode().name().toLowerCase(java.util.Locale.ROOT));
             flat.add(access.backend() == null ? "" : access.backend().name());
             flat.add(access.reason());
@@ -130,17 +132,17 @@ public final class PythonCheckpoint {
 
     /// What a load would hold at most in slabs of its own.
     public long capBytes(long tensorsAddress, int count, PythonOptions options) throws IOException {
-        return checkpoint.budget(readInts(tensorsAddress, count), options.toLoadOptions()).capBytes();
+        return open().budget(readInts(tensorsAddress, count), options.toLoadOptions()).capBytes();
     }
 
     /// The same of a load of all tensors.
     public long capBytesOfAll(PythonOptions options) {
-        return checkpoint.budget(options.toLoadOptions()).capBytes();
+        return open().budget(options.toLoadOptions()).capBytes();
     }
 
     /// The numbers of [LoadOutlook], in the order of its components.
     public long[] outlook(PythonOptions options) throws IOException {
-        LoadOutlook outlook = checkpoint.outlook(options.toLoadOptions());
+        LoadOutlook outlook = open().outlook(options.toLoadOptions());
         return new long[] {
             outlook.readers(), outlook.chunkBytes(), outlook.reads(), outlook.slabs(), outlook.slabBytes(),
             outlook.capBytes(), outlook.stagingBytes()
@@ -151,12 +153,12 @@ public final class PythonCheckpoint {
     ///
     /// @param tensorsAddress of `count` ascending 32-bit indexes into the catalogue
     public PythonLoad load(long tensorsAddress, int count, PythonOptions options) throws IOException {
-        return new PythonLoad(checkpoint.load(readInts(tensorsAddress, count), options.toLoadOptions()));
+        return new PythonLoad(open().load(readInts(tensorsAddress, count), options.toLoadOptions()));
     }
 
     /// Starts loading all tensors into slabs.
     public PythonLoad loadAll(PythonOptions options) throws IOException {
-        return new PythonLoad(checkpoint.load(options.toLoadOptions()));
+        return new PythonLoad(open().load(options.toLoadOptions()));
     }
 
     /// Starts loading ranges into the caller's memory.
@@ -165,22 +167,35 @@ public final class PythonCheckpoint {
     ///     0), address it goes to
     /// @param stream of the caller, as a number
     public PythonLoad loadInto(long rangesAddress, int count, long stream, PythonOptions options) throws IOException {
+        Checkpoint from = open();
         MemorySegment block = MemorySegment.ofAddress(rangesAddress).reinterpret(count * 4L * JAVA_LONG.byteSize());
         List<Wanted> wanted = new ArrayList<>(count);
         long[] addresses = new long[count];
         for (int i = 0; i < count; i++) {
             int tensor = Math.toIntExact(block.getAtIndex(JAVA_LONG, 4L * i));
-            wanted.add(Wanted.part(checkpoint.catalogue(), tensor, block.getAtIndex(JAVA_LONG, 4L * i + 1),
+            wanted.add(Wanted.part(from.catalogue(), tensor, block.getAtIndex(JAVA_LONG, 4L * i + 1),
                     block.getAtIndex(JAVA_LONG, 4L * i + 2)));
             addresses[i] = block.getAtIndex(JAVA_LONG, 4L * i + 3);
         }
-        return new PythonLoad(checkpoint.loadInto(wanted, addresses, stream, options.toLoadOptions()));
+        return new PythonLoad(from.loadInto(wanted, addresses, stream, options.toLoadOptions()));
     }
 
     public void close() {
         forgetCatalogue();
-        checkpoint.close();
-        OwnHeap.closed(tensors());
+        if (open != null) {
+            int tensors = tensors();
+            open().close();
+            open = null;
+            OwnHeap.closed(tensors);
+        }
+    }
+
+    private Checkpoint open() {
+        Checkpoint found = open;
+        if (found == null) {
+            throw new ClosedException("the checkpoint is closed");
+        }
+        return found;
     }
 
     private static int[] readInts(long address, int count) {

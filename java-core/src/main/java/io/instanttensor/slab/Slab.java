@@ -22,7 +22,8 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     private final DeviceId device;
     private final Reclaimer reclaimer;
     private final MemorySource source;
-    private final Runnable whenFilled;
+    /// The load's; null once it has been called, so that a slab that is kept does not keep the load's plan.
+    private Runnable whenFilled;
     private final AtomicReference<SlabState> state = new AtomicReference<>(SlabState.PLANNED);
     private final AtomicLong bytesLeft;
     private final List<ConsumerStream> consumers = new ArrayList<>(1);
@@ -117,7 +118,9 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
 
     private void fill() {
         state.set(SlabState.FILLED);
-        whenFilled.run();
+        Runnable announce = whenFilled;
+        whenFilled = null;
+        announce.run();
     }
 
     /// Hands it to the caller, whose stream waits for its copies from now on. The caller's thread has
