@@ -1,13 +1,14 @@
 """What torch alone takes to make a tensor of each part of a slab and to let it go: by itself, and beside processes that
 read as much as they can. No loader is involved.
 
-    python tests/bench/views.py FILE [--readers 14] [--device cuda]
+    python tests/bench/views.py FILE [--readers 14 ...] [--device cuda]
 
-FILE is one of some GB in memory, for the readers. Prints microseconds a tensor, medians over many slabs: what Python's
-part of a load of 60,000 tensors cannot be less than.
+FILE is one of some GB in memory, for the readers; several numbers of them are tried one after the other. Prints
+microseconds a tensor, medians over many slabs: what Python's part of a load of 60,000 tensors cannot be less than.
 """
 
 import argparse
+import contextlib
 import itertools
 import mmap
 import multiprocessing
@@ -34,6 +35,24 @@ def read(path, ready):
             os.preadv(file.fileno(), [buffer], turn * READ_BYTES % max(1, size - READ_BYTES))
 
 
+@contextlib.contextmanager
+def reading(file, count):
+    """So many processes read while the context is open."""
+    spawned = multiprocessing.get_context("spawn")
+    ready = spawned.Semaphore(0)
+    readers = [spawned.Process(target=read, args=(file, ready), daemon=True) for _ in range(count)]
+    try:
+        for reader in readers:
+            reader.start()
+        for _ in readers:
+            ready.acquire()
+        yield
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.join()
+
+
 def microseconds(device):
     """Of a tensor: the median over slabs."""
     import torch
@@ -58,23 +77,13 @@ def microseconds(device):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
-    parser.add_argument("--readers", type=int, default=14, help="%(default)s")
+    parser.add_argument("--readers", type=int, nargs="+", default=[14], help="%(default)s")
     parser.add_argument("--device", default=DEVICE, help="%(default)s")
     arguments = parser.parse_args()
     print(f"by itself: {microseconds(arguments.device):.2f} µs a tensor")
-    spawned = multiprocessing.get_context("spawn")
-    ready = spawned.Semaphore(0)
-    job = {"target": read, "args": (arguments.file, ready), "daemon": True}
-    readers = [spawned.Process(**job) for _ in range(arguments.readers)]
-    try:
-        for reader in readers:
-            reader.start()
-        for _ in readers:
-            ready.acquire()
-        print(f"beside {len(readers)} readers: {microseconds(arguments.device):.2f} µs a tensor")
-    finally:
-        for reader in readers:
-            reader.kill()
+    for count in arguments.readers:
+        with reading(arguments.file, count):
+            print(f"beside {count} readers: {microseconds(arguments.device):.2f} µs a tensor")
 
 
 if __name__ == "__main__":
