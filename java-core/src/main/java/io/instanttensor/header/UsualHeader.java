@@ -41,6 +41,9 @@ final class UsualHeader {
     private long start;
     private long stop;
     private final RecentShapes shapes = new RecentShapes();
+    /// Most tensors have the type of the one before: no text is made of it again.
+    private DType lastDtype;
+    private byte[] lastDtypeQuoted;
     private long[] dims = new long[8];
 
     /// Where a header's bytes come from, piece by piece: one that is read whole waits for memory, not for the file.
@@ -81,7 +84,11 @@ final class UsualHeader {
     /// @param parts of one header, in order
     /// @return null where they are not all of it
     static ParsedHeader joined(List<UsualHeader> parts) {
-        List<ParsedHeader.Tensor> tensors = new ArrayList<>();
+        int count = 0;
+        for (UsualHeader part : parts) {
+            count += part.tensors.size();
+        }
+        List<ParsedHeader.Tensor> tensors = new ArrayList<>(count);
         Map<String, String> metadata = null;
         long stop = 0;
         for (UsualHeader part : parts) {
@@ -182,10 +189,7 @@ final class UsualHeader {
             expect('"');
             if (dtype == null && reads(DTYPE)) {
                 expect(':');
-                dtype = DType.named(text());
-                if (dtype == null) {
-                    throw UnusualException.INSTANCE;
-                }
+                dtype = dtype();
             } else if (shape == null && reads(SHAPE)) {
                 expect(':');
                 shape = shape();
@@ -205,6 +209,18 @@ final class UsualHeader {
             throw UnusualException.INSTANCE;
         }
         tensors.add(new ParsedHeader.Tensor(name, dtype, shape, start, end));
+    }
+
+    private DType dtype() throws UnusualException {
+        skipSpaces();
+        if (lastDtype == null || !reads(lastDtypeQuoted)) {
+            lastDtype = DType.named(text());
+            if (lastDtype == null) {
+                throw UnusualException.INSTANCE;
+            }
+            lastDtypeQuoted = ascii("\"".concat(lastDtype.name()).concat("\""));
+        }
+        return lastDtype;
     }
 
     private Shape shape() throws UnusualException {

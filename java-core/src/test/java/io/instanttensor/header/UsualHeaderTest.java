@@ -20,6 +20,9 @@ import org.junit.jupiter.params.provider.ValueSource;
 /// Whatever it reads, the whole grammar's reader reads the same; whatever else there is, it gives up.
 class UsualHeaderTest {
     private static final String ENTRY = "{'dtype':'F32','shape':[2,3],'data_offsets':[0,24]}";
+    /// One name begins like the other.
+    private static final String FP8 = "{'dtype':'F8_E4M3','shape':[1],'data_offsets':[0,1]}";
+    private static final String FP8_FNUZ = "{'dtype': 'F8_E4M3FNUZ','shape':[1],'data_offsets':[0,1]}";
     private static final String[] SCRAPS = {
         "\"", "\\", "{", "}", "[", "]", ",", ":", " ", "\n", "\0", "0", "-1", "1e3", "9999999999999999999", "null",
         "é", "\\u0041", "\"dtype\"", "\"shape\":[1]", "\"extra\":7,", "\"__metadata__\":{}", "F32", "[[", "]]",
@@ -66,7 +69,8 @@ class UsualHeaderTest {
         "{'a':{'shape':[],'dtype':'F4','data_offsets':[1,0]}}", "{'':{'dtype':'I64','shape':[0],'data_offsets':[0,0]}}",
         "{'a':" + ENTRY + ",'b':" + ENTRY + ",'a':{'dtype':'U8','shape':[1,1,1,1,1,1,1,1],'data_offsets':[7,8]}}",
         "{'a':{'dtype':'U8','shape':[999999999999999999],'data_offsets':[0,999999999999999999]}}",
-        "{'a':" + ENTRY + ",'\u007f':" + ENTRY + "}"
+        "{'a':" + ENTRY + ",'\u007f':" + ENTRY + "}",
+        "{'a':" + FP8 + ",'b':" + FP8 + ",'c':" + FP8_FNUZ + ",'d':" + FP8 + ",'e':" + ENTRY + ",'f':" + FP8 + "}"
     })
     void usualHeadersAreReadAsTheWholeGrammarReadsThem(String header) throws HeaderJsonException {
         assertReadsTheSame(bytes(header));
@@ -78,6 +82,7 @@ class UsualHeaderTest {
         "\ufeff{}",
         "{'é':" + ENTRY + "}", "{'\\u0061':" + ENTRY + "}", "{'a\n':" + ENTRY + "}", "{'a':['F32',[2,3],[0,24]]}",
         "{'__metadata__':null}", "{'__metadata__':{},'__metadata__':{}}", "{'__metadata__':{'a':1}}",
+        "{'a':" + FP8 + ",'b':{'dtype':'F8_E4M3X','shape':[],'data_offsets':[1,2]}}",
         "{'a':{'dtype':'F33','shape':[],'data_offsets':[0,4]}}",
         "{'a':{'dtype':{'F32':null},'shape':[],'data_offsets':[0,4]}}",
         "{'a':{'dtype':'F32','shape':[01],'data_offsets':[0,4]}}",
