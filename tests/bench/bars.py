@@ -13,7 +13,7 @@
     LOADER MEMORY <= NUMBER MiB
     LOADER MEMORY <= NUMBER largest       so many times the largest tensor, or 1 GiB where that is more
 
-FIGURE is first, later, open, python or boot, MEMORY is device, slabs, pinned or resident: see `results`.
+FIGURE is first or later, in ms open or boot too; MEMORY is device, slabs, pinned or resident: see `results`.
 """
 
 import re
@@ -38,6 +38,11 @@ _FORM = re.compile(
     r"of case (?P<case>[\w-]+)|of (?P<other>[\w,-]+))"
     r"|ahead of (?P<rivals>[\w,-]+)|(?P<linear>linear))"
 )
+# Others are of rates.
+_MEMORY, _OF_RATES = ("device", "slabs", "pinned", "resident"), ("first", "later")
+_FIGURES = {
+    "us": ("python",), "ms": (*_OF_RATES, "open", "boot"), "requests": ("settled",), "MiB": _MEMORY, "largest": _MEMORY,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,10 @@ def parse(sentence):
     Raises
     ------
     ValueError
-        It has none of the forms above.
+        It has none of the forms above, or a figure in a unit that is not its own.
     """
     match = _FORM.fullmatch(sentence)
-    if match is None:
+    if match is None or match["figure"] not in _FIGURES.get(match["unit"], _OF_RATES):
         raise ValueError(f"{sentence!r} is no bar")
     return {name: value for name, value in match.groupdict().items() if value is not None}
 

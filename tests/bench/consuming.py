@@ -63,8 +63,8 @@ def timed(opened, files, device, consume, parameters=None):
     Returns
     -------
     dict
-        Seconds, seconds until the call that opens came back, tensors, the loader's stats; and seconds without opening
-        and without waiting for bytes, None where the loader does not tell.
+        Seconds, seconds until the call that opens came back, seconds of closing, tensors, the loader's stats; and
+        seconds without opening and without waiting for bytes, None where the loader does not tell.
     """
     synchronize(device)
     start = time.perf_counter()
@@ -78,9 +78,12 @@ def timed(opened, files, device, consume, parameters=None):
             close()
         del kept, close
         stats = pairs.stats()
+        closing = time.perf_counter()
+    closed = time.perf_counter()
     waited = stats.get("waits", {}).get("caller")
     return {
-        "seconds": end - start, "open_seconds": is_open - start, "tensors": count, "stats": stats,
+        "seconds": end - start, "open_seconds": is_open - start, "close_seconds": closed - closing,
+        "tensors": count, "stats": stats,
         "python_seconds": None if waited is None else end - is_open - waited,
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ judged with two ranks in one group and the checkpoint of their row in cases.py (
 
 A loader that fails, or takes longer than --limit, is named, its ranks are killed, and it is not tried again. Every
 answer is appended to OUT/results.jsonl as it comes; the table is of this run alone. The exit status is 1 where our own
-loader failed, or --check found other bytes, on one rank or with one loader.
+loader failed or has no checksum with --check, or --check found other bytes, on one rank or with one loader.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 A file of results has a JSON object in every line, with a "record": "run" (machine and versions), "answer" (what
 time_loader.py printed, and for which case), "failed", "left out" (a case), "without" (a loader), "differs" (a
-checksum), "compared" (which checksums). Each names its run.
+checksum), "compared" (checksums of which loaders). Each names its run.
 """
 
 import json
@@ -44,12 +44,13 @@ class Results:
         self._latest = latest
 
     def of_kind(self, kind):
-        """Records of one kind, less those that a later run replaced."""
-        return [
-            record for record in self.records
-            if record["record"] == kind
-            and self._latest.get((record.get("case"), record.get("loader")), record["run"]) == record["run"]
-        ]  # fmt: skip
+        """Records of one kind, less those that a later run replaced, of any loader that they name."""
+        return [record for record in self.records if record["record"] == kind and self._counts(record)]
+
+    def _counts(self, record):
+        named = record.get("loaders", [record.get("loader")])
+        runs = {self._latest.get((record.get("case"), loader), record["run"]) for loader in named}
+        return runs == {record["run"]}
 
     def machines(self):
         """What every run says of its machine, each once; a commit is none of its business."""
@@ -134,7 +135,7 @@ def _seconds(answer, which):
         return [] if answer["boot_seconds"] is None else [answer["boot_seconds"]]
     if which == "open":
         return answer["open_seconds"][1:]
-    return answer["seconds"][:1] if which == "first" else answer["seconds"][1:]
+    return {"first": answer["seconds"][:1], "later": answer["seconds"][1:]}[which]
 
 
 def _memory(memory, what):

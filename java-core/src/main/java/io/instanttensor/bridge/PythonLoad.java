@@ -37,6 +37,7 @@ public final class PythonLoad {
             load.close();
             throw e;
         }
+        OwnHeap.loadBegins();
     }
 
     /// Slab by slab: how many tensors it holds, its bytes, the bytes it takes in memory; then, tensor by
@@ -136,6 +137,7 @@ public final class PythonLoad {
         if (!closed) {
             closed = true;
             arena.close();
+            OwnHeap.loadEnds();
         }
     }
 }

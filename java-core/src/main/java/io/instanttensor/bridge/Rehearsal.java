@@ -105,7 +105,7 @@ final class Rehearsal {
                 made++;
             }
             load(IntStream.of(descriptors).mapToObj(fd -> "/proc/self/fd/" + fd).collect(Collectors.joining("\0")));
-        } catch (Exception | LinkageError e) {
+        } catch (Exception | LinkageError | OutOfMemoryError e) {
             System.getLogger(Rehearsal.class.getName()).log(System.Logger.Level.DEBUG, "no rehearsal", e);
         } finally {
             IntStream.of(descriptors).limit(made).forEach(Posix::close);

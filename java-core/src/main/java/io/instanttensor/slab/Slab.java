@@ -22,7 +22,7 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     private final DeviceId device;
     private final Reclaimer reclaimer;
     private final MemorySource source;
-    /// The load's; null once it has been called, so that a slab that is kept does not keep the load's plan.
+    /// The load's; null where nothing is to be filled any more: a slab that is kept should not keep the load's plan.
     private Runnable whenFilled;
     private final AtomicReference<SlabState> state = new AtomicReference<>(SlabState.PLANNED);
     private final AtomicLong bytesLeft;
@@ -82,8 +82,11 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     /// @return false where it has been discarded before: the memory stays the caller's then
     boolean attach(SlabMemory given) {
         memory = given;
-        return state.compareAndSet(
-                SlabState.PLANNED, bytesLeft.get() == 0 ? SlabState.FILLED : SlabState.FILLING);
+        boolean full = bytesLeft.get() == 0;
+        if (full) {
+            whenFilled = null;
+        }
+        return state.compareAndSet(SlabState.PLANNED, full ? SlabState.FILLED : SlabState.FILLING);
     }
 
     @Override

@@ -10,8 +10,12 @@ import io.instanttensor.SafetensorsFiles;
 import io.instanttensor.header.DType;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -67,6 +71,23 @@ class OpeningTest {
         assertSame(checkpoint, opening.await(LONG_MILLIS));
         opening.abandon();
         assertClosed(checkpoint);
+    }
+
+    @Test
+    void closingTwiceAtOnceHurtsNobody() throws Exception {
+        for (int turn = 0; turn < 100; turn++) {
+            PythonCheckpoint checkpoint = checkpoint();
+            List<Future<?>> closing = new ArrayList<>();
+            try (ExecutorService threads = Executors.newFixedThreadPool(4)) {
+                for (int i = 0; i < 4; i++) {
+                    closing.add(threads.submit(checkpoint::close));
+                }
+            }
+            for (Future<?> one : closing) {
+                one.get();
+            }
+            assertClosed(checkpoint);
+        }
     }
 
     @Test
