@@ -108,3 +108,11 @@ def test_a_boot_archive_that_java_cannot_use_is_passed_over_in_silence(tmp_path:
     shutil.copy(_find_java.engine_jar(), jar)
     (tmp_path / f"instanttensor-{zlib.crc32(jar.read_bytes()):08x}.aot").write_bytes(b"x" * 9000)
     assert run(START + "; print('up')", INSTANTTENSOR_ENGINE_DIR=str(tmp_path)) == "up"
+
+
+@pytest.mark.parametrize("name", ["JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"])
+@pytest.mark.parametrize("options", ["-XX:+UseG1GC", "-Xmx64m", "-Bogus"])
+def test_options_that_are_for_any_java_are_not_for_ours(name: str, options: str) -> None:
+    script = START + f"; import os; print(os.environ[{name!r}])"
+    assert run(script, **{name: options}) == options
+    assert run(script, **{name: options, "INSTANTTENSOR_JAVA_OPTS": "-Xmx300m"}) == options

@@ -39,7 +39,7 @@ DEVICES = "'cpu', 'cuda', 'cuda:N', N or a torch.device of these"
         ({"device": "tpu"}, ValueError, f"device='tpu': expected {DEVICES}"),
         ({"device": "meta"}, ValueError, f"device='meta': expected {DEVICES}"),
         ({"device": -1}, ValueError, f"device=-1: expected {DEVICES}"),
-        ({"device": None}, TypeError, f"device: expected {DEVICES}, got NoneType"),
+        ({"device": 1.0}, TypeError, f"device: expected {DEVICES}, got float"),
         ({"device": True}, TypeError, f"device: expected {DEVICES}, got bool"),
         ({"framework": "np", "device": "cuda"}, ValueError, "device='cuda': framework='np' has arrays on 'cpu' only"),
         ({"copy": 1}, TypeError, "copy: expected a bool, got int"),
@@ -128,6 +128,12 @@ def test_a_slice_of_a_closed_file(tmp_path: Path) -> None:
     with pytest.raises(SafetensorError) as refused:
         part[0]
     assert str(refused.value) == "File is closed"
+
+
+@pytest.mark.parametrize("framework", ["pt", "np"])
+def test_no_device_is_the_host(framework: str, tmp_path: Path) -> None:
+    with safe_open(write(tmp_path / "a.safetensors", ONE), framework, None) as f:
+        assert str(f.device) == "cpu"
 
 
 def test_an_unknown_tensor(tmp_path: Path) -> None:

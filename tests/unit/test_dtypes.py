@@ -90,3 +90,13 @@ def test_all_types_load_where_torch_has_to_be_deterministic(checkpoint: Path) ->
     finally:
         torch.use_deterministic_algorithms(False)
     assert list(map(bytes_of, found)) == list(map(bytes_of, expected))
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_bools_keep_their_bytes_whatever_these_are(copy: bool, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", {"a": ("BOOL", [16, 16], bytes(range(256))), "b": stored("F32", [3])})
+    with safe_open(path, "pt", copy=copy) as f:
+        found = dict(f.tensors())["a"], f.get_tensor("a"), f.get_slice("a")[::2, 1]
+    # A byte of theirs as a bool is 0 or 1 wherever it is looked at.
+    as_bytes = [bytes(tensor.view(torch.uint8).flatten().tolist()) for tensor in found]
+    assert as_bytes == [bytes(range(256)), bytes(range(256)), bytes(range(1, 256, 32))]

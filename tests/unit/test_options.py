@@ -140,6 +140,10 @@ def test_every_backend_is_accepted_in_every_form(backend: Backend, monkeypatch: 
     assert resolve().backends == (backend.name,)
 
 
+def test_safetensors_own_names_are_known() -> None:
+    assert resolve(backend=["mmap", "pread"]).backends == ("MMAP", "AIO_BUFFERED")
+
+
 @pytest.mark.parametrize("policy", [BackendPolicy.BUFFERED, "BUFFERED", [BackendPolicy.BUFFERED]])
 def test_a_policy_stands_for_its_backends(policy: Any) -> None:
     assert resolve(backend=policy).backends == ("URING_BUFFERED", "MMAP", "AIO_BUFFERED")

@@ -74,6 +74,26 @@ def test_a_relative_path_is_pythons_and_not_javas(folder: Path, monkeypatch: pyt
         assert f.stats()["files"][0]["file"] == f"{folder}/a.safetensors"
 
 
+def test_what_lies_above_a_folder_that_is_a_link_is_what_the_system_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store" / "v1").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("store/v1")
+    write(tmp_path / "m.safetensors", {"wrong": stored("U8", [1])})
+    write(tmp_path / "store" / "m.safetensors", {"right": stored("U8", [1])})
+    monkeypatch.chdir(tmp_path)
+    for path in ("current/../m.safetensors", f"{tmp_path}/current/../m.safetensors", "current/./.."):
+        with safe_open(path, "pt") as f:
+            assert f.keys() == ["right"]
+
+
+def test_a_file_is_no_folder(folder: Path) -> None:
+    with pytest.raises(NotADirectoryError):
+        safe_open(f"{folder}/a.safetensors/", "pt")
+    with safe_open(f"{folder}/", "pt") as f:
+        assert f.keys()
+
+
 @pytest.mark.parametrize("name", ["é😀 \n'\".safetensors", "no ending", "%20.safetensors", "~.safetensors", "*"])
 def test_any_name_of_a_file(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / name, {"a": stored("U8", [3])})

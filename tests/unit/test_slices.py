@@ -89,6 +89,15 @@ def test_other_kinds_of_index_are_type_errors(index: Any, opened: safe_open) -> 
     with pytest.raises(TypeError) as refused:
         opened.get_slice("a")[index]
     assert str(refused.value) == f"tensor a: expected an int, a slice or '...', got {kind}"
+    assert isinstance(refused.value, SafetensorError)
+
+
+def test_one_element_of_numpys_is_an_array_as_safetensors_makes_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.safetensors", {"a": ("I64", [3], np.arange(3).tobytes())})
+    with safe_open(path, "np") as f:
+        part = f.get_slice("a")[1]
+    assert isinstance(part, np.ndarray)
+    assert part.shape == () and part == 1
 
 
 @pytest.mark.parametrize("index", [slice(0.0, 1), slice(0, "1"), slice(None, None, 1.5)])

@@ -72,6 +72,7 @@ class JavaOwner:
         """Closes the Java object. Does nothing in a forked child, where there is no Java."""
         java = self.java
         if java is not None and not _jvm.in_forked_child():
+            _jvm.leave_with_thread()
             # Twice does no harm; Ctrl-C between forgetting it and closing it would.
             java.close()
         self.java = None
@@ -181,6 +182,7 @@ def wait_answer(ask: Any, *arguments: Any) -> list[str]:
 
 def call(function: Any, *arguments: Any) -> Any:
     """Calls into the engine; what it throws is raised as the Python exception it stands for."""
+    _jvm.leave_with_thread()
     try:
         return function(*arguments)
     except Exception as error:
@@ -194,6 +196,7 @@ def keep(results: list[Any], function: Any, *arguments: Any) -> None:
     Ctrl-C cannot come in between: a result that is on its way to a variable would be lost, and with
     it what it stands for (a load that runs, a slab).
     """
+    _jvm.leave_with_thread()
     try:
         results.extend(starmap(function, (arguments,)))
     except Exception as error:

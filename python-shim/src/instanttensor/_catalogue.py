@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _dtypes
+from ._bridge import call
 from ._errors import SafetensorError
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ class Run(NamedTuple):
     offset: int
 
 
+def _fetched(java: JavaCheckpoint) -> tuple[bytes, list[str]]:
+    """The engine's block, which it then forgets, and the names that two files hold."""
+    block = ctypes.string_at(java.catalogueAddress(), java.catalogueBytes())
+    java.forgetCatalogue()
+    return block, list(java.duplicates())
+
+
 class Catalogue:
     """Names and kinds of tensors, in the checkpoint's order: file, offset, name.
 
@@ -66,10 +74,9 @@ class Catalogue:
     """
 
     def __init__(self, java: JavaCheckpoint, matches: Callable[[str], bool] | None) -> None:
-        block = ctypes.string_at(java.catalogueAddress(), java.catalogueBytes())
-        java.forgetCatalogue()
+        block, duplicates = call(_fetched, java)
         self._decode(block)
-        self.duplicates = frozenset(java.duplicates())
+        self.duplicates = frozenset(duplicates)
         everything = range(len(self._name_ends))
         self.selected: Sequence[int] = [i for i in everything if matches(self.names[i])] if matches else everything
         self._index: dict[str, int] | None = None

@@ -11,7 +11,15 @@ from safetensors import SafetensorError
 if TYPE_CHECKING:
     from ._java import Engine
 
-__all__ = ["SafetensorError", "SliceIndexError", "SliceStepError", "UnsupportedDtypeError", "about", "reraise"]
+__all__ = [
+    "SafetensorError",
+    "SliceIndexError",
+    "SliceStepError",
+    "SliceTypeError",
+    "UnsupportedDtypeError",
+    "about",
+    "reraise",
+]
 
 
 class SliceIndexError(SafetensorError, IndexError):
@@ -20,6 +28,10 @@ class SliceIndexError(SafetensorError, IndexError):
 
 class SliceStepError(SafetensorError, ValueError):
     """A slice with a step that is not positive."""
+
+
+class SliceTypeError(SafetensorError, TypeError):
+    """An index of a kind that parts of tensors cannot be read by."""
 
 
 class UnsupportedDtypeError(SafetensorError, ValueError):

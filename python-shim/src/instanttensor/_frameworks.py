@@ -99,6 +99,8 @@ class Torch:
         self.ordinal = -1 if device.type == "cpu" else device.index
         # Of this type torch makes no memory under torch.use_deterministic_algorithms(True).
         self._float4 = getattr(torch, "float4_e2m1fn_x2", None)
+        # A clone of bools has no bytes but 0 and 1, whatever the file says.
+        self._copied_as_bytes = (self._float4, torch.bool)
         # Element types that torch's kernel for several copies at once takes, and copies bit by bit.
         self._bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         # A checkpoint has few kinds of tensors, and asks for each of them thousands of times.
@@ -164,8 +166,8 @@ class Torch:
 
     def copies(self, base: Any, runs: Sequence[Run]) -> list[Any]:
         if self.ordinal < 0:
-            packed = any(run.kind.dtype in _dtypes.PACKED_PAIRS for run in runs)
-            return list(map(self.own if packed else self._torch.clone, self._views(base, runs)))
+            as_bytes = any(self._geometry(run.kind)[0] in self._copied_as_bytes for run in runs)
+            return list(map(self.own if as_bytes else self._torch.clone, self._views(base, runs)))
         # As integers: as floats it would change the bits of NaNs.
         copies: dict[int, Iterator[torch.Tensor]] = {}
         for itemsize, bits in self._bits.items():
@@ -188,8 +190,8 @@ class Torch:
         return copies
 
     def own(self, view: Any) -> Any:
-        if view.dtype is self._float4:
-            return view.view(self._torch.uint8).clone().view(self._float4)
+        if view.dtype in self._copied_as_bytes:
+            return view.view(self._torch.uint8).clone().view(view.dtype)
         return view.clone()
 
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
@@ -279,7 +281,7 @@ class Numpy:
         return [view.copy() for view in self.views(base, runs)]
 
     def own(self, view: Any) -> Any:
-        return view.copy()
+        return self._numpy.array(view)
 
     def dtype(self, name: str) -> Any:
         return _dtypes.numpy_dtype(name)
@@ -297,6 +299,8 @@ def choose(framework: Any, device: Any) -> Framework:
     """
     if not isinstance(framework, str):
         raise TypeError(f"framework: expected a str, got {type(framework).__name__}")
+    # As safetensors takes it.
+    device = "cpu" if device is None else device
     if framework in NUMPY_NAMES:
         if str(device) not in ("cpu", "cpu:0"):
             raise ValueError(f"device={device!r}: framework='np' has arrays on 'cpu' only")

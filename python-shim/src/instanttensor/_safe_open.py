@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from . import _dtypes, _filters, _frameworks, _loading, _pass, _paths, _progress, _reads
+from . import _bridge, _dtypes, _filters, _frameworks, _loading, _pass, _paths, _progress, _reads
 from ._checkpoint import Checkpoint
 from ._distributed import group_of
 from ._errors import about
@@ -141,7 +141,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         self,
         filename: PathLike | Iterable[PathLike],
         framework: str,
-        device: int | str | torch.device = "cpu",
+        device: int | str | torch.device | None = "cpu",
         process_group: Any = None,
         *,
         buffer_size: int | None = None,
@@ -261,7 +261,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         java = self._checkpoint.alive()
         merged: dict[str, str] | None = None
         for number in range(len(self.filename)):
-            flat = java.metadata(number)
+            flat = _bridge.call(java.metadata, number)
             if flat is not None:
                 texts = list(flat)
                 merged = {**(merged or {}), **dict(zip(texts[0::2], texts[1::2]))}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _dtypes
-from ._errors import SliceIndexError, SliceStepError, UnsupportedDtypeError
+from ._errors import SliceIndexError, SliceStepError, SliceTypeError, UnsupportedDtypeError
 
 
 class TensorSlice:
@@ -70,10 +70,8 @@ class TensorSlice:
         Raises
         ------
         SafetensorError
-            An index or slice outside of the tensor (an IndexError too), too many of them, or a step
-            that is not positive (a ValueError too).
-        TypeError
-            Any other kind of index.
+            An index or slice outside of the tensor (an IndexError too), too many of them, a step that
+            is not positive (a ValueError too), or any other kind of index (a TypeError too).
         """
         indexes = self._expand(index)
         selections = [self._check(axis, given) for axis, given in enumerate(indexes)]
@@ -85,7 +83,8 @@ class TensorSlice:
         within = (first, *selections[1:])
         part = rows[within]
         whole_rows = all(s == slice(0, n, 1) for s, n in zip(selections[1:], self._shape[1:]))
-        if whole_rows and (isinstance(first, int) or first.step == 1):
+        # Of one dimension numpy makes a number of its own kind, which is no array.
+        if whole_rows and (len(self._shape) > 1 if isinstance(first, int) else first.step == 1):
             return part
         return self._own(part)
 
@@ -128,11 +127,11 @@ class TensorSlice:
         if isinstance(given, slice):
             return self._check_slice(axis, given)
         if isinstance(given, bool):
-            raise TypeError(f"tensor {self._name}: expected an int, a slice or '...', got a bool")
+            raise SliceTypeError(f"tensor {self._name}: expected an int, a slice or '...', got a bool")
         try:
             number = operator.index(given)
         except TypeError:
-            raise TypeError(
+            raise SliceTypeError(
                 f"tensor {self._name}: expected an int, a slice or '...', got {type(given).__name__}"
             ) from None
         if not -size <= number < size:
@@ -145,7 +144,7 @@ class TensorSlice:
         size = self._shape[axis]
         for number in (given.start, given.stop, given.step):
             if number is not None and not hasattr(number, "__index__"):
-                raise TypeError(f"tensor {self._name}: expected ints in a slice, got {type(number).__name__}")
+                raise SliceTypeError(f"tensor {self._name}: expected ints in a slice, got {type(number).__name__}")
         step = 1 if given.step is None else operator.index(given.step)
         if step < 1:
             raise SliceStepError(f"tensor {self._name}: expected a positive step in dimension {axis}, got {step}")

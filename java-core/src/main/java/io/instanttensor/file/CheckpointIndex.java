@@ -2,6 +2,7 @@ package io.instanttensor.file;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.InvalidPathException;
 import java.nio.file.Path;
@@ -17,6 +18,7 @@ import tools.jackson.core.StreamReadConstraints;
 import tools.jackson.core.TokenStreamFactory;
 import tools.jackson.core.exc.JacksonIOException;
 import tools.jackson.core.json.JsonFactory;
+import tools.jackson.core.json.JsonReadFeature;
 
 /// A `*.safetensors.index.json`: which file of its own folder holds which tensor.
 ///
@@ -39,6 +41,8 @@ record CheckpointIndex(Path path, Map<String, Path> fileByTensor) {
                     .maxStringLength(MAX_TEXT_CHARS)
                     .maxNestingDepth(MAX_DEPTH)
                     .build())
+            // Python writes NaN where there is none, and nothing here asks for numbers.
+            .enable(JsonReadFeature.ALLOW_NON_NUMERIC_NUMBERS)
             .build();
 
     CheckpointIndex {
@@ -124,7 +128,12 @@ record CheckpointIndex(Path path, Map<String, Path> fileByTensor) {
         } catch (InvalidPathException e) {
             // No file can have such a name; the message below says so.
         }
-        throw new MalformedIndexException(
-                index, "tensor " + tensor + ": expected a file in the index's folder, found \"" + name + "\"");
+        throw new MalformedIndexException(index, printable(
+                "tensor " + tensor + ": expected a file in the index's folder, found \"" + name + "\""));
+    }
+
+    /// JSON can say half a character, which nobody could print.
+    private static String printable(String text) {
+        return new String(text.getBytes(StandardCharsets.UTF_8), StandardCharsets.UTF_8);
     }
 }

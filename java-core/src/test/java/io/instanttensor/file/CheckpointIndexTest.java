@@ -94,6 +94,24 @@ class CheckpointIndexTest {
                 e.getMessage());
     }
 
+    /// Half a character, which Python could not print.
+    @Test
+    void whatIsNoTextIsNamedAllTheSame() throws IOException {
+        Path path = write("{\"weight_map\":{\"t\":\"/\\ud800\"}}");
+
+        MalformedIndexException e =
+                assertThrows(MalformedIndexException.class, () -> CheckpointIndex.read(path));
+
+        assertEquals(path + ": tensor t: expected a file in the index's folder, found \"/?\"", e.getMessage());
+    }
+
+    @Test
+    void numbersThatAreNoneDoNotMatter() throws IOException {
+        Path path = write("{\"metadata\":{\"a\":NaN,\"b\":-Infinity},\"weight_map\":{\"t\":\"f\"}}");
+
+        assertEquals(1, CheckpointIndex.read(path).fileByTensor().size());
+    }
+
     @Test
     void aNameThatNoFileCanHaveIsRefused() throws IOException {
         Path path = write("{\"weight_map\":{\"t\":\"a\\u0000b\"}}");
