@@ -5,7 +5,7 @@
 Takes root. Rows and bars are in storage_rows.py. Every open has a process of its own (time_loader.py) and a mount of
 its own, so the page cache holds only what the row asks for; files on disk are dropped from it. Checkpoints on emulated
 storages are holes behind their headers, in --folder, which should be in memory: the emulator is not to wait for a disk.
-Ours loads all files of a row, the others as many as give a rate.
+All loaders load all files of a row; but of those that read one file after the other, one is enough in some rows.
 
 Every answer is appended to OUT/results.jsonl, with what the emulator has counted meanwhile. The exit status is 1 where
 our own loader failed.
