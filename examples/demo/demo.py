@@ -134,7 +134,7 @@ def summary(stats: dict[str, Any]) -> str:
     read = ", ".join(f"{count} {'file' if count == 1 else 'files'} {mode}" for mode, count in modes.items())
     return (
         f"{stats['bytes']:,} bytes in {stats['seconds']:.3f} s, {stats['gigabytes_per_second']:.2f} GB/s; "
-        f"read: {read}; waited for: {waits or 'nothing'}"
+        f"read: {read}; waited for, all threads together: {waits or 'nothing'}"
     )
 
 

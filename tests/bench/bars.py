@@ -82,13 +82,13 @@ def judge(results, case, sentence):
     """Whether a case's figures meet a bar."""
     parts = parse(sentence)
     found, is_met = _compare(results, case, parts)
+    answers = results.answers(case.name, parts["loader"])
+    if answers and answers[0]["device"] not in case.judged_on:
+        return Verdict(sentence, found, "not judged: no GPU")
     if is_met is None:
         return Verdict(sentence, "", "no figure")
-    answers = results.answers(case.name, parts["loader"])
     if len(results.machines()) > 1:
         return Verdict(sentence, found, "not judged: different machines")
-    if answers[0]["device"] not in case.judged_on:
-        return Verdict(sentence, found, "not judged: no GPU")
     if any(answer["size"] != "full" for answer in answers):
         return Verdict(sentence, found, "not judged: small size")
     return Verdict(sentence, found, "met" if is_met else "missed")

@@ -31,7 +31,7 @@ from cases import Case, case_of
 from layouts import KINDS, Layout
 from loaders import is_ours
 from report import render
-from run import Log, compare, require_known, turns
+from run import Log, compare, count, require_known, turns
 
 TOGETHER = ("ours", "ours-copy", "cpp", "cpp-copy")
 ALONE = ("ours-alone", "safetensors")
@@ -212,12 +212,6 @@ def arguments_of(argv):
     """Arguments, and the layout that they say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-
-    def count(text):
-        if int(text) < 1:
-            raise ValueError
-        return int(text)
-
     add("folder", type=Path, help="of safetensors files, in memory (checkpoints.py makes them)")
     add("--ranks", type=count, default=2, help="processes (%(default)s)")
     add("--tp", type=count, help="tensor parallel (what ranks are left)")

@@ -228,6 +228,17 @@ def finish(log, out):
     print(*files, sep="\n")
 
 
+def count(text):
+    """A number of processes or opens, as argparse takes it."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def names(text):
+    return text.replace(" ", "")
+
+
 def require_known(parser, option, named, known):
     """Ends the process where names with commas between them are not all known."""
     unknown = set(named.split(",")) - set(known)
@@ -239,10 +250,11 @@ def arguments_of(argv):
     loaders = [loader for loader in LOADERS if any(loader in case.loaders for case in CASES)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--rows", default=",".join(case.name for case in CASES), help="which, with commas between them: %(default)s")
-    add("--loaders", default=",".join(loaders), help="which: %(default)s")
-    add("--rounds", type=int, default=3 if DEVICE == "cuda" else 1, help="processes of each loader (%(default)s)")
-    add("--opens", type=int, default=3 if DEVICE == "cuda" else 2, help="in one process (%(default)s)")
+    rows = ",".join(case.name for case in CASES)
+    add("--rows", type=names, default=rows, help="which, with commas between them: %(default)s")
+    add("--loaders", type=names, default=",".join(loaders), help="which: %(default)s")
+    add("--rounds", type=count, default=3 if DEVICE == "cuda" else 1, help="processes of each loader (%(default)s)")
+    add("--opens", type=count, default=3 if DEVICE == "cuda" else 2, help="in one process (%(default)s)")
     add("--enough", type=float, default=30, help="no further open in a process after so many seconds (%(default)s)")
     add("--limit", type=float, default=300, help="seconds that one process may take (%(default)s)")
     add("--scale", choices=("auto", "full", "small"), default="auto", help="the size of rows: what fits, or this one")
@@ -255,6 +267,8 @@ def arguments_of(argv):
     arguments = parser.parse_args(argv)
     require_known(parser, "rows", arguments.rows, [case.name for case in CASES])
     require_known(parser, "loaders", arguments.loaders, loaders)
+    if arguments.disk and not arguments.disk.is_dir():
+        parser.error(f"--disk: {arguments.disk} is no folder")
     return arguments
 
 

@@ -142,7 +142,7 @@ def _rates(axes, events, seconds):
         axes.step(edges[1:] * 1e3, np.diff(done) / np.diff(edges) / 1e9, color=colour, label=kind, linewidth=1)
     axes.set_xlim(0, seconds * 1e3)
     axes.set_ylabel("GB/s")
-    axes.legend(fontsize="small", loc="lower center", ncols=2)
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def draw(recorded, path):

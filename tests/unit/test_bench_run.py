@@ -197,3 +197,23 @@ def test_the_page_cache_is_filled_and_emptied(tmp_path: Path) -> None:
     except RuntimeError as error:
         # A tmpfs is nothing but page cache.
         assert str(error) == "100.0% of the files lie in the page cache: they should be cold"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--rounds", "0"], "--rounds: invalid count value: '0'"),
+        (["--opens", "x"], "--opens: invalid count value: 'x'"),
+        (["--disk", "/no/such"], "--disk: /no/such is no folder"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run.arguments_of(words)
+    assert said in capsys.readouterr().err
+
+
+def test_names_may_have_spaces_between_them() -> None:
+    assert run.arguments_of(["--rows", "tiny, moe"]).rows == "tiny,moe"

@@ -6,7 +6,7 @@
 ...         ...
 
 Importing this package starts nothing: the engine's JVM starts with the first
-`safe_open`, torch is imported when the first tensor is asked for.
+`safe_open`, which imports torch too where it is asked for.
 """
 
 from . import _installed

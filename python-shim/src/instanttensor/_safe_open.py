@@ -383,7 +383,8 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         -------
         dict
             ``bytes`` of tensors, ``read_bytes`` from files, ``seconds`` of loading,
-            ``open_seconds``, ``gigabytes_per_second``;
+            ``open_seconds`` (of a process's first: torch's import and Java's start in it),
+            ``gigabytes_per_second``;
             ``waits``: seconds by stage, of all reader threads together but for the caller's:
             ``read`` in reads, ``staging`` for a pinned buffer (the GPU's link is the limit), ``room`` for
             a free slab (the caller is the limit), ``copy`` in queueing copies, ``caller`` the caller's for slabs;
