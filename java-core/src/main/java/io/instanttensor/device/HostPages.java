@@ -21,9 +21,15 @@ public final class HostPages implements AutoCloseable {
         this.segment = mapped.reinterpret(arena, null);
     }
 
-    /// Maps pages, which the kernel hands out zeroed when they are first touched.
+    /// Maps pages, which the kernel hands out zeroed when they are first touched: huge ones where it has them, since
+    /// readers that touch small ones are held up by that more than by many a storage.
     static HostPages map(String what, long bytes) throws ErrnoException {
-        return new HostPages(what, Posix.mapAnonymous(bytes));
+        if (bytes < HUGE_PAGE_BYTES) {
+            return new HostPages(what, Posix.mapAnonymous(bytes));
+        }
+        MemorySegment mapped = mapAligned(bytes);
+        Posix.preferHugePages(mapped);
+        return new HostPages(what, mapped);
     }
 
     /// Maps pages for a device, a GPU or a disk: huge ones where the kernel has them, since it pins page by page, and
