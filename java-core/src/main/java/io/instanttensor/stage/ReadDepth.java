@@ -13,10 +13,17 @@ final class ReadDepth {
     /// A part of the readers' time that they may wait for something else, for their rate to count.
     private static final double HELD_UP = 0.2;
     private static final long STOP_CHECK_MILLIS = 50;
+    /// Read since the number has settled, it is looked for once more: by then the memory of the first slabs is used
+    /// again. What is touched for the first time can be slower than a fast storage, and more reads bring nothing then.
+    static final long SECOND_LOOK_BYTES = 2L << 30;
+    /// In bytes a nanosecond; slower storages are slower than any memory.
+    private static final double RATE_OF_SLOW_MEMORY = 1;
 
     private final LongSupplier clock;
     private final boolean measured;
-    private final ReadRates rates;
+    private final int most;
+    private ReadRates rates;
+    private boolean lookedTwice;
     private int allowed;
     private int inFlight;
     // Of the present number. As many reads as are in flight are not counted at first: they began under another one.
@@ -36,7 +43,8 @@ final class ReadDepth {
         this.clock = clock;
         this.allowed = first;
         this.measured = first < most;
-        this.rates = new ReadRates(first, Math.max(first, most));
+        this.most = Math.max(first, most);
+        this.rates = new ReadRates(first, this.most);
         this.uncounted = first;
     }
 
@@ -76,6 +84,9 @@ final class ReadDepth {
         inFlight--;
         notify();
         if (rates.settled()) {
+            if (!lookedTwice) {
+                lookAgain(readBytes);
+            }
             return 0;
         }
         if (uncounted > 0) {
@@ -91,6 +102,20 @@ final class ReadDepth {
         }
         judge(clock.getAsLong());
         return allowed;
+    }
+
+    private void lookAgain(long readBytes) {
+        bytes += readBytes;
+        if (bytes < SECOND_LOOK_BYTES) {
+            return;
+        }
+        lookedTwice = true;
+        long now = clock.getAsLong();
+        if (allowed < most && bytes > RATE_OF_SLOW_MEMORY * (now - startNanos)) {
+            rates = new ReadRates(allowed, most);
+            startNanos = now;
+            again(allowed, inFlight);
+        }
     }
 
     private void judge(long now) {

@@ -113,6 +113,39 @@ class ReadDepthTest {
         assertEquals(Set.of(49), Set.copyOf(numbers.subList(11, 100)));
     }
 
+    /// Memory that is touched for the first time takes 2.9 GB/s, whatever the storage brings.
+    @Test
+    void looksAgainOnceMemoryIsUsedAgain() throws InterruptedException {
+        ReadDepth depth = new ReadDepth(8, 49, () -> nanos);
+        assertEquals(16, settle(depth, 5, 2900, 0, -1));
+        settle(depth, 5, 1e9, 0, -1);
+        assertEquals(49, settle(depth, 5, 1e9, 0, -1));
+        assertEquals(49, settle(depth, 5, 1, 0, -1), "and no third time");
+    }
+
+    @Test
+    void looksAgainInVainWhereMemoryWasNotTheReason() throws InterruptedException {
+        ReadDepth depth = new ReadDepth(8, 49, () -> nanos);
+        for (int turn = 0; turn < 5; turn++) {
+            assertEquals(16, settle(depth, 5, 2900, 0, -1));
+        }
+    }
+
+    @Test
+    void doesNotLookAgainWhereTheStorageIsSlowerThanAnyMemory() throws InterruptedException {
+        ReadDepth depth = new ReadDepth(8, 49, () -> nanos);
+        for (int turn = 0; turn < 4; turn++) {
+            List<Integer> numbers = new ArrayList<>();
+            settle(depth, 0, 200, 0, generation -> {
+                numbers.add(depth.allowed());
+                return 1;
+            });
+            if (turn > 0) {
+                assertEquals(Set.of(8), Set.copyOf(numbers));
+            }
+        }
+    }
+
     @Test
     void staysWhereReadersWaitForSomethingElse() throws InterruptedException {
         ReadDepth depth = new ReadDepth(4, 64, () -> nanos);
