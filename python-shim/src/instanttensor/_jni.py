@@ -18,10 +18,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_JNI_VERSION_21 = 0x00150000
+from ._jvm_options import OPTIONS_OF_OTHERS
 
-# Options that any Java of this user reads in its environment.
-OPTIONS_OF_OTHERS = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "JDK_AOT_VM_OPTIONS")
+_JNI_VERSION_21 = 0x00150000
 
 # Places of the functions used, in the tables that JNI's interface pointers lead to.
 _DETACH_CURRENT_THREAD = 5

