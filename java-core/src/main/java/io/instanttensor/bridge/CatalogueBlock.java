@@ -1,22 +1,17 @@
 package io.instanttensor.bridge;
 
-import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.DType;
 import io.instanttensor.header.Shape;
 import io.instanttensor.header.TensorEntry;
-import java.io.ByteArrayOutputStream;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.charset.StandardCharsets;
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import java.util.stream.IntStream;
 
 /// A catalogue as one block of memory, so that 91,000 tensors cross in milliseconds. A checkpoint has few
 /// kinds of tensors (an element type and a shape), so each crosses once.
@@ -32,7 +27,9 @@ import java.util.stream.IntStream;
 /// uint8 names[name bytes]      of all tensors, likewise, UTF-8, a NUL between each two
 /// ```
 final class CatalogueBlock {
+    private static final int HEADER_WORDS = 4;
     private static final int COLUMNS = 2;
+    private static final int KIND_COLUMNS = 3;
 
     /// The bytes follow from the others.
     private record Kind(DType dtype, Shape shape, long bytes) {
@@ -48,80 +45,102 @@ final class CatalogueBlock {
         }
     }
 
-    /// The bytes of names. Of 200,000 tensors they are an array of 7 MB: one that had to grow, or was copied once more,
-    /// would be most of what the collector finds.
-    private static final class Names extends ByteArrayOutputStream {
-        Names(List<Catalogue.Located> tensors) {
-            super(asciiBytes(tensors));
-        }
-
-        /// With one between each two; others need more.
-        private static int asciiBytes(List<Catalogue.Located> tensors) {
-            int sum = tensors.size();
-            for (Catalogue.Located located : tensors) {
-                sum = Math.addExact(sum, located.entry().name().length());
-            }
-            return sum;
-        }
-
-        void copyTo(MemorySegment block, long at) {
-            MemorySegment.copy(buf, 0, block, JAVA_BYTE, at, count);
-        }
-    }
+    /// The most bytes that a character has in UTF-8.
+    private static final int MAX_CHAR_BYTES = 3;
 
     private final Arena arena = Arena.ofShared();
-    private final long address;
+    private final MemorySegment block;
     private final long bytes;
     private boolean freed;
 
-    private CatalogueBlock(List<Catalogue.Located> tensors) {
+    /// @param maxNameBytes with a byte between each two
+    /// @throws IndexOutOfBoundsException where names have more
+    private CatalogueBlock(List<Catalogue.Located> tensors, long maxNameBytes) {
         int count = tensors.size();
-        // On the heap first: every access to memory outside is a call.
-        long[] columns = new long[Math.multiplyExact(COLUMNS, count)];
         Map<Kind, Integer> numbers = new LinkedHashMap<>();
-        Names names = new Names(tensors);
+        int[] kindNumbers = number(tensors, numbers);
+        Set<Kind> kinds = numbers.keySet();
+        int dims = 0;
+        for (Kind kind : kinds) {
+            dims += kind.shape.rank();
+        }
+        long wordBytes = JAVA_LONG.byteSize()
+                * (HEADER_WORDS + (long) COLUMNS * count + (long) KIND_COLUMNS * kinds.size() + dims);
+        this.block = arena.allocate(Math.addExact(wordBytes, maxNameBytes), JAVA_LONG.byteAlignment());
+        try {
+            BlockWriter names = new BlockWriter(block.asSlice(wordBytes));
+            BlockWriter words = new BlockWriter(block.asSlice(HEADER_WORDS * JAVA_LONG.byteSize()));
+            for (int number : kindNumbers) {
+                words.putLong(number);
+            }
+            for (int i = 0; i < count; i++) {
+                if (i > 0) {
+                    names.putByte((byte) 0);
+                }
+                names.putText(tensors.get(i).entry().name());
+                words.putLong(names.bytes());
+            }
+            names.flush();
+            putKinds(kinds, words);
+            words.flush();
+            MemorySegment.copy(new long[] {count, kinds.size(), dims, names.bytes()}, 0, block, JAVA_LONG, 0,
+                    HEADER_WORDS);
+            this.bytes = wordBytes + names.bytes();
+        } catch (RuntimeException | Error e) {
+            arena.close();
+            throw e;
+        }
+    }
+
+    /// The index of each tensor's kind; kinds are numbered as they come.
+    private static int[] number(List<Catalogue.Located> tensors, Map<Kind, Integer> numbers) {
+        int[] found = new int[tensors.size()];
         Kind kind = null;
         int number = -1;
-        for (int i = 0; i < count; i++) {
+        for (int i = 0; i < found.length; i++) {
             TensorEntry entry = tensors.get(i).entry();
             if (kind == null || kind.shape != entry.shape() || kind.dtype != entry.dtype()) {
                 kind = new Kind(entry.dtype(), entry.shape(), entry.bytes());
                 number = numbers.computeIfAbsent(kind, next -> numbers.size());
             }
-            columns[i] = number;
-            if (i > 0) {
-                names.write(0);
+            found[i] = number;
+        }
+        return found;
+    }
+
+    private static void putKinds(Set<Kind> kinds, BlockWriter words) {
+        for (Kind kind : kinds) {
+            words.putLong(kind.dtype.ordinal());
+        }
+        for (Kind kind : kinds) {
+            words.putLong(kind.bytes);
+        }
+        for (Kind kind : kinds) {
+            words.putLong(kind.shape.rank());
+        }
+        for (Kind kind : kinds) {
+            for (int axis = 0; axis < kind.shape.rank(); axis++) {
+                words.putLong(kind.shape.dim(axis));
             }
-            names.writeBytes(entry.name().getBytes(StandardCharsets.UTF_8));
-            columns[i + count] = names.size();
         }
-        Set<Kind> kinds = numbers.keySet();
-        long[] dtypes = kinds.stream().mapToLong(each -> each.dtype.ordinal()).toArray();
-        long[] sizes = kinds.stream().mapToLong(each -> each.bytes).toArray();
-        long[] ranks = kinds.stream().mapToLong(each -> each.shape.rank()).toArray();
-        long[] dims = kinds.stream()
-                .flatMapToLong(each -> IntStream.range(0, each.shape.rank()).mapToLong(each.shape::dim))
-                .toArray();
-        long[] header = {count, kinds.size(), dims.length, names.size()};
-        long[][] parts = {header, columns, dtypes, sizes, ranks, dims};
-        long words = Arrays.stream(parts).mapToLong(part -> part.length).sum();
-        this.bytes = words * JAVA_LONG.byteSize() + names.size();
-        MemorySegment block = arena.allocate(bytes, JAVA_LONG.byteAlignment());
-        long at = 0;
-        for (long[] part : parts) {
-            MemorySegment.copy(part, 0, block, JAVA_LONG, at, part.length);
-            at += part.length * JAVA_LONG.byteSize();
-        }
-        names.copyTo(block, at);
-        this.address = block.address();
     }
 
     static CatalogueBlock of(Catalogue catalogue) {
-        return new CatalogueBlock(catalogue.tensors());
+        List<Catalogue.Located> tensors = catalogue.tensors();
+        long chars = tensors.size();
+        for (Catalogue.Located located : tensors) {
+            chars += located.entry().name().length();
+        }
+        try {
+            // Nearly all names are of ASCII.
+            return new CatalogueBlock(tensors, chars);
+        } catch (IndexOutOfBoundsException tooLong) {
+            return new CatalogueBlock(tensors, MAX_CHAR_BYTES * chars);
+        }
     }
 
     long address() {
-        return address;
+        return block.address();
     }
 
     long bytes() {

@@ -34,6 +34,9 @@ record DataLayout(Path file, long fileBytes, long dataOffset) {
 
     /// @return by (offset, name)
     List<TensorEntry> check(List<ParsedHeader.Tensor> parsed) throws MalformedHeaderException {
+        if (parsed instanceof UsualTensors usual && areWhole(usual.entries())) {
+            return Collections.unmodifiableList(usual.entries());
+        }
         List<ParsedHeader.Tensor> tensors = parsed;
         // As most writers put them down; then either order is this one.
         boolean rising = startsRise(parsed);
@@ -57,6 +60,41 @@ record DataLayout(Path file, long fileBytes, long dataOffset) {
             entries.sort(AS_HANDED_OUT);
         }
         return Collections.unmodifiableList(entries);
+    }
+
+    /// Whether tensors are all of the data, one behind the other in this order. Where they are not, nothing is said of
+    /// why: the order in which faults are told is another.
+    private boolean areWhole(List<TensorEntry> entries) {
+        DType dtype = null;
+        Shape shape = null;
+        long bytes = 0;
+        long end = dataOffset;
+        for (TensorEntry entry : entries) {
+            // Most are of the kind of the one before.
+            if (entry.dtype() != dtype || entry.shape() != shape) {
+                dtype = entry.dtype();
+                shape = entry.shape();
+                bytes = bytesOf(dtype, shape);
+            }
+            // Of empty ones several start at one place, and names decide.
+            if (bytes <= 0 || entry.bytes() != bytes || entry.fileOffset() != end) {
+                return false;
+            }
+            end += bytes;
+        }
+        return end == fileBytes;
+    }
+
+    /// Less than 0 where it is no number of whole bytes, or too large a number.
+    private static long bytesOf(DType dtype, Shape shape) {
+        long bits = dtype.bits();
+        for (int axis = 0; axis < shape.rank(); axis++) {
+            if (Math.multiplyHigh(bits, shape.dim(axis)) != 0) {
+                return -1;
+            }
+            bits *= shape.dim(axis);
+        }
+        return bits % BITS_PER_BYTE == 0 ? bits / BITS_PER_BYTE : -1;
     }
 
     private static boolean startsRise(List<ParsedHeader.Tensor> tensors) {

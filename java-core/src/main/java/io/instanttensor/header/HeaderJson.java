@@ -88,7 +88,8 @@ final class HeaderJson {
             throw json.expected("nothing behind the object of tensors");
         }
         return new ParsedHeader(
-                metadata == null ? null : Collections.unmodifiableMap(metadata), LastByName.of(tensors));
+                metadata == null ? null : Collections.unmodifiableMap(metadata),
+                LastByName.of(tensors, ParsedHeader.Tensor::name));
     }
 
     private void readMetadata() throws HeaderJsonException {

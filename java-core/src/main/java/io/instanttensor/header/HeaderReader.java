@@ -22,7 +22,8 @@ public final class HeaderReader {
     /// The format's own limit.
     static final long MAX_HEADER_BYTES = 100_000_000;
 
-    private static final int LENGTH_BYTES = 8;
+    /// Of the header's length, which a file begins with.
+    static final int LENGTH_BYTES = 8;
     private static final String GIT_LFS_START = "version ";
     private static final ValueLayout.OfLong LENGTH =
             ValueLayout.JAVA_LONG_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);

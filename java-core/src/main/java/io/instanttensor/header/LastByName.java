@@ -3,14 +3,15 @@ package io.instanttensor.header;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.List;
+import java.util.function.Function;
 
 /// Of the entries with one name, the last one counts.
 final class LastByName {
     private LastByName() {}
 
     /// @return the same list where no name occurs twice
-    static List<ParsedHeader.Tensor> of(List<ParsedHeader.Tensor> tensors) {
-        List<int[]> same = SameNames.of(tensors.size(), index -> tensors.get(index).name());
+    static <T> List<T> of(List<T> tensors, Function<T, String> name) {
+        List<int[]> same = SameNames.of(tensors.size(), index -> name.apply(tensors.get(index)));
         if (same.isEmpty()) {
             return tensors;
         }
@@ -20,7 +21,7 @@ final class LastByName {
                 replaced.set(indexes[i]);
             }
         }
-        List<ParsedHeader.Tensor> last = new ArrayList<>(tensors.size() - replaced.cardinality());
+        List<T> last = new ArrayList<>(tensors.size() - replaced.cardinality());
         for (int i = replaced.nextClearBit(0); i < tensors.size(); i = replaced.nextClearBit(i + 1)) {
             last.add(tensors.get(i));
         }

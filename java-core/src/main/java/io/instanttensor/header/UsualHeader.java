@@ -17,6 +17,8 @@ final class UsualHeader {
     static final int WINDOW_BYTES = 1 << 16;
     /// A longer entry is unusual where it reaches the window's end.
     private static final int ENTRY_BYTES = 1 << 14;
+    /// Few are shorter, most are longer: a list that grows leaves twice its size behind.
+    private static final int MEMBER_BYTES = 80;
     /// Any number with so many digits fits a long.
     private static final int MAX_DIGITS = 18;
     private static final byte[] DTYPE = ascii("dtype\"");
@@ -35,7 +37,8 @@ final class UsualHeader {
     private int next;
     private int limit;
 
-    private final List<ParsedHeader.Tensor> tensors = new ArrayList<>();
+    private final long dataOffset;
+    private final List<TensorEntry> tensors;
     private Map<String, String> metadata;
     /// Index of the first member's first byte, and of what has not been read.
     private long start;
@@ -52,10 +55,13 @@ final class UsualHeader {
         void take(long index, byte[] target, int offset, int count) throws FileException;
     }
 
-    private UsualHeader(Source source, long firstByte, long headerBytes) {
+    /// @param memberBytes of the members that will be read, more or less
+    private UsualHeader(Source source, long firstByte, long memberBytes, long headerBytes) {
         this.source = source;
         this.takenBytes = firstByte;
         this.headerBytes = headerBytes;
+        this.dataOffset = HeaderReader.LENGTH_BYTES + headerBytes;
+        this.tensors = new ArrayList<>(Math.toIntExact(memberBytes / MEMBER_BYTES));
         this.window = new byte[Math.toIntExact(Math.min(WINDOW_BYTES, headerBytes - firstByte)) + 1];
     }
 
@@ -73,7 +79,7 @@ final class UsualHeader {
     /// @return null where anything is unusual
     static UsualHeader part(Source source, long from, long to, long headerBytes) throws FileException {
         try {
-            UsualHeader part = new UsualHeader(source, from, headerBytes);
+            UsualHeader part = new UsualHeader(source, from, to - from, headerBytes);
             part.readMembers(from, to);
             return part;
         } catch (UnusualException e) {
@@ -88,7 +94,7 @@ final class UsualHeader {
         for (UsualHeader part : parts) {
             count += part.tensors.size();
         }
-        List<ParsedHeader.Tensor> tensors = new ArrayList<>(count);
+        List<TensorEntry> tensors = new ArrayList<>(count);
         Map<String, String> metadata = null;
         long stop = 0;
         for (UsualHeader part : parts) {
@@ -100,7 +106,8 @@ final class UsualHeader {
             metadata = part.metadata == null ? metadata : part.metadata;
         }
         return new ParsedHeader(
-                metadata == null ? null : Collections.unmodifiableMap(metadata), LastByName.of(tensors));
+                metadata == null ? null : Collections.unmodifiableMap(metadata),
+                new UsualTensors(parts.getFirst().dataOffset, LastByName.of(tensors, TensorEntry::name)));
     }
 
     private void readMembers(long from, long to) throws UnusualException, FileException {
@@ -182,7 +189,8 @@ final class UsualHeader {
     private void readEntry(String name) throws UnusualException {
         DType dtype = null;
         Shape shape = null;
-        long start = -1;
+        // None is less than what the loop leaves where there are no offsets.
+        long start = 0;
         long end = -1;
         expect('{');
         do {
@@ -205,10 +213,10 @@ final class UsualHeader {
             }
         } while (found(','));
         expect('}');
-        if (dtype == null || shape == null || end < 0) {
+        if (dtype == null || shape == null || end < start) {
             throw UnusualException.INSTANCE;
         }
-        tensors.add(new ParsedHeader.Tensor(name, dtype, shape, start, end));
+        tensors.add(new TensorEntry(name, dtype, shape, dataOffset + start, end - start));
     }
 
     private DType dtype() throws UnusualException {

@@ -10,9 +10,12 @@ import io.instanttensor.header.TensorEntry;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class CatalogueBlockTest {
     @Test
@@ -39,6 +42,25 @@ class CatalogueBlockTest {
         assertArrayEquals(words, found.asSlice(0, words.length * 8L).toArray(ValueLayout.JAVA_LONG));
         assertArrayEquals(names, found.asSlice(words.length * 8L).toArray(ValueLayout.JAVA_BYTE));
         block.free();
+        block.free();
+    }
+
+    /// Names go through buffers, and a character beyond ASCII makes the first guess of their size wrong.
+    @ParameterizedTest
+    @ValueSource(strings = {"w", "é", "試", "𝄞", "w𝄞", "ww𝄞é"})
+    void namesOfAnyLengthArriveWhole(String characters) {
+        List<Catalogue.Located> tensors = new ArrayList<>();
+        StringBuilder joined = new StringBuilder();
+        for (int length : new int[] {0, 1, 1023, 1024, 1025, 3, 40_000, 16_384, 0}) {
+            String name = characters.repeat(length);
+            joined.append(tensors.isEmpty() ? "" : "\0").append(name);
+            tensors.add(new Catalogue.Located(0, new TensorEntry(name, DType.U8, Shape.of(1), tensors.size(), 1)));
+        }
+        CatalogueBlock block = CatalogueBlock.of(new Catalogue(List.of(), tensors, Map.of()));
+        byte[] names = joined.toString().getBytes(StandardCharsets.UTF_8);
+        MemorySegment found = MemorySegment.ofAddress(block.address()).reinterpret(block.bytes());
+        assertEquals(names.length, found.get(ValueLayout.JAVA_LONG, 24));
+        assertArrayEquals(names, found.asSlice(block.bytes() - names.length).toArray(ValueLayout.JAVA_BYTE));
         block.free();
     }
 
