@@ -55,25 +55,44 @@ def reading(file, count):
             reader.join()
 
 
+def unbound(slab, first, elements):
+    """As torch makes many views: it remembers whose they are."""
+    return slab.as_strided((AT_ONCE, elements), (elements, 1), first * elements).unbind(0)
+
+
+def split(slab, first, elements):
+    """As our loader makes them."""
+    import torch
+
+    rows = slab.as_strided((AT_ONCE * elements,), (1,), first * elements)
+    return torch.unsafe_split_with_sizes(rows, [elements] * AT_ONCE)
+
+
+WAYS = (split, unbound)
+
+
 def microseconds(device):
-    """Of a tensor: the median over slabs."""
+    """Of a tensor, by the ways of making them: medians over slabs, all of which are made in each way."""
     import torch
 
     elements = TENSOR_BYTES // 2
     slab = torch.empty(SLAB_BYTES // 2, dtype=torch.bfloat16, device=device)
     count = SLAB_BYTES // TENSOR_BYTES
-    found = []
+    found = {way: [] for way in WAYS}
     for _ in range(SLABS):
-        names = [f"model.layers.{i}.weight" for i in range(count)]
-        start = time.perf_counter()
-        parts = (
-            slab.as_strided((AT_ONCE, elements), (elements, 1), first * elements).unbind(0)
-            for first in range(0, count, AT_ONCE)
-        )
-        for _name, _tensor in zip(names, itertools.chain.from_iterable(parts)):
-            pass
-        found.append((time.perf_counter() - start) / count * 1e6)
-    return statistics.median(found)
+        for way, taken in found.items():
+            names = [f"model.layers.{i}.weight" for i in range(count)]
+            start = time.perf_counter()
+            parts = (way(slab, first, elements) for first in range(0, count, AT_ONCE))
+            for _name, _tensor in zip(names, itertools.chain.from_iterable(parts)):
+                pass
+            taken.append((time.perf_counter() - start) / count * 1e6)
+    return {way.__name__: statistics.median(taken) for way, taken in found.items()}
+
+
+def told(beside, device):
+    """Prints them."""
+    print(f"{beside}: {', '.join(f'{way} {found:.2f}' for way, found in microseconds(device).items())} µs a tensor")
 
 
 def main():
@@ -84,10 +103,10 @@ def main():
     arguments = parser.parse_args()
     if not os.path.isfile(arguments.file):
         parser.error(f"{arguments.file} is no file")
-    print(f"by itself: {microseconds(arguments.device):.2f} µs a tensor")
+    told("by itself", arguments.device)
     for count in arguments.readers:
         with reading(arguments.file, count):
-            print(f"beside {count} readers: {microseconds(arguments.device):.2f} µs a tensor")
+            told(f"beside {count} readers", arguments.device)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 package io.instanttensor.plan;
 
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 
 /// Packs wanted ranges into slabs, in the order they are given in.
@@ -45,8 +46,10 @@ public final class LoadPlanner {
         long partBytes = share.partBytes(bytes);
         long allocationBytes = share.world() == 1 ? bytes : Math.multiplyExact(partBytes, share.world());
         slabs.add(new SlabLayout(slabs.size(), bytes, allocationBytes,
-                ownBytes(partBytes * share.rank(), partBytes * (share.rank() + 1)), List.copyOf(open), limits));
-        open = new ArrayList<>();
+                ownBytes(partBytes * share.rank(), partBytes * (share.rank() + 1)),
+                Collections.unmodifiableList(open), limits));
+        // The next slab mostly holds about as many.
+        open = new ArrayList<>(open.size() + 1);
         openBytes = 0;
     }
 
