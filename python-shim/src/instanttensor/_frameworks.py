@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
-from itertools import chain, islice, starmap
+from functools import lru_cache
+from itertools import chain, islice, repeat, starmap
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _dtypes
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ._catalogue import Kind, Run
 
 _MAX_ORDINAL = 127
+# Of the host.
+_NO_STREAM = 0
 TORCH_NAMES = ("pt", "torch", "pytorch")
 NUMPY_NAMES = ("np", "numpy")
 # So many tensors are made at once: fewer than make Python look for garbage, which takes it 0.1 s beside torch.
@@ -44,6 +46,9 @@ class Framework(Protocol):
 
     def stream(self) -> int:
         """The caller's current CUDA stream as a number; 0 on the host."""
+
+    def streams(self) -> Iterator[int]:
+        """The same again and again, each as it is when it is asked for."""
 
     def follow(self, stream: int) -> None:
         """Makes the current stream wait for what has been queued on another, given as a number."""
@@ -87,6 +92,12 @@ def _geometry(kind: Kind) -> tuple[torch.dtype, tuple[int, ...], tuple[int, ...]
     return _dtypes.torch_dtype(kind.dtype), shape, strides, math.prod(shape)
 
 
+def _public_stream(ordinal: int) -> int:
+    import torch
+
+    return int(torch.cuda.current_stream(ordinal).cuda_stream)
+
+
 class Torch:
     """Tensors on the host or on a CUDA device."""
 
@@ -105,16 +116,20 @@ class Torch:
         self._bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         # A checkpoint has few kinds of tensors, and asks for each of them thousands of times.
         self._geometry = lru_cache(maxsize=4096)(_geometry)
-        if self.ordinal < 0:
-            self.stream = _no_stream
-        else:
+        self._streams: Iterator[int]
+        if self.ordinal >= 0:
             # Not public, but what torch's own generated code calls; the public way makes an object
             # of it, takes ten times as long, and this is asked for every tensor.
-            raw = getattr(torch._C, "_cuda_getCurrentRawStream", None)
-            self.stream = partial(raw, self.ordinal) if raw is not None else self._public_stream
+            raw = getattr(torch._C, "_cuda_getCurrentRawStream", _public_stream)
+            self._streams = map(raw, repeat(self.ordinal))
+        else:
+            self._streams = repeat(_NO_STREAM)
 
-    def _public_stream(self) -> int:
-        return int(self._torch.cuda.current_stream(self.ordinal).cuda_stream)
+    def streams(self) -> Iterator[int]:
+        return self._streams
+
+    def stream(self) -> int:
+        return next(self._streams)
 
     def follow(self, stream: int) -> None:
         cuda = self._torch.cuda
@@ -219,10 +234,6 @@ class Torch:
         return _dtypes.torch_dtype(name)
 
 
-def _no_stream() -> int:
-    return 0
-
-
 class _Writable:
     """Memory that numpy calls read-only, as it does all of DLPack's; nobody else writes to it, and a
     tensor of torch's in the same place can be written to. Kept alive by what is made of this."""
@@ -243,7 +254,12 @@ class Numpy:
         import numpy
 
         self._numpy = numpy
-        self.stream = _no_stream
+
+    def stream(self) -> int:
+        return _NO_STREAM
+
+    def streams(self) -> Iterator[int]:
+        return repeat(_NO_STREAM)
 
     def follow(self, stream: int) -> None:
         """The host has no streams."""

@@ -161,7 +161,8 @@ def tensors(
     slabs : Slabs
         The load's.
     """
-    current = framework.stream
+    # One for each tensor, and so no call of Python's.
+    streams = framework.streams()
     stop = 0
     for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
         first, stop = stop, stop + count
@@ -178,15 +179,15 @@ def tensors(
             batch = next(batches, None)
             if batch is None:
                 break
-            for name, tensor in batch:
-                if current() != stream:
+            for pair, now in zip(batch, streams):
+                if now != stream:
                     stream = _followed(load, framework, stream)
                 if owned and stream != made_on:
-                    framework.keep_for_current(tensor)
+                    framework.keep_for_current(pair[1])
                 if load.java is None:
                     load.alive()
-                yield name, tensor
-            del batch, tensor
+                yield pair
+            del batch, pair
         del batches
 
 
