@@ -80,7 +80,7 @@ static int parse(const char *word, int is_start, double *into, const char **file
 static int is_about(const struct node *node) { return !only_file || strcmp(only_file, node->relative) == 0; }
 
 static int touches(const struct request *read, enum option from, enum option bytes) {
-    return (double)read->offset < values[from] + values[bytes] &&
+    return values[bytes] > 0 && (double)read->offset < values[from] + values[bytes] &&
            (double)read->offset + read->bytes > values[from] && is_about(read->handle->node);
 }
 

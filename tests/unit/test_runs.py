@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from instanttensor import _loading
-from instanttensor._catalogue import Kind, Run
+from instanttensor._catalogue import Kind, Run, _counted
 from instanttensor._errors import UnsupportedDtypeError
 from instanttensor._frameworks import Numpy, Torch
 
@@ -30,8 +30,8 @@ class Columns:
         self.kinds = list(dict.fromkeys(kinds))
         self._numbers = [self.kinds.index(kind) for kind in kinds]
 
-    def columns(self, indexes: Sequence[int]) -> tuple[list[str], list[int]]:
-        return list(map(str, indexes)), [self._numbers[index] for index in indexes]
+    def columns(self, indexes: Sequence[int]) -> tuple[list[str], list[tuple[int, int]]]:
+        return list(map(str, indexes)), _counted(self._numbers[index] for index in indexes)
 
 
 def as_on_a_gpu() -> Torch:
@@ -95,7 +95,7 @@ def test_each_tensor_has_its_own_bytes(framework: Any, make: Any) -> None:
     columns: Any = Columns(kinds)
     made = make(framework, base if isinstance(framework, Numpy) else torch.from_numpy(base),
                 _loading._runs(columns, range(len(kinds)), offsets))
-    found = [(name, tensor) for batch in made for name, tensor in batch]
+    found = [(name, tensor) for batch in made for name, tensor in zip(*batch)]
     assert [name for name, _ in found] == list(map(str, range(len(kinds))))
     for (_, tensor), kind, offset in zip(found, kinds, offsets):
         assert tuple(tensor.shape) == kind.shape
@@ -117,7 +117,7 @@ def test_signalling_nans_keep_their_bits(framework: Torch) -> None:
     ]  # fmt: skip
     base = torch.from_numpy(np.array(words, dtype=np.uint32).view(np.uint8))
     (batch,) = _loading._copies(framework, base, runs)
-    found = b"".join(bytes(tensor.view(torch.uint8).tolist()) for _, tensor in batch)
+    found = b"".join(bytes(tensor.view(torch.uint8).tolist()) for _, tensor in zip(*batch))
     spans = [(run.offset, run.offset + run.kind.size * len(run.names)) for run in runs]
     assert found == b"".join(bytes(base[start:stop].tolist()) for start, stop in spans)
 
@@ -126,10 +126,58 @@ def test_signalling_nans_keep_their_bits(framework: Torch) -> None:
 def test_packed_pairs_are_copied_bit_by_bit(framework: Torch) -> None:
     base = torch.arange(16, dtype=torch.uint8)
     (batch,) = _loading._copies(framework, base, [Run(["a", "b"], PAIRS, 4)])
-    found = dict(batch)
+    found = dict(zip(*batch))
     assert {name: tensor.view(torch.uint8).tolist() for name, tensor in found.items()} == {
         "a": [4, 5, 6, 7], "b": [8, 9, 10, 11]
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", [[BYTES] * 300, [BYTES, HALVES], [SCALAR] * 5, [SCALAR, BYTES]])
+@pytest.mark.parametrize("make", [_loading._views, _loading._copies])
+def test_a_tensor_is_nothing_to_its_neighbours_but_their_memory(kinds: list[Kind], make: Any) -> None:
+    base = torch.zeros(4 * len(kinds), dtype=torch.uint8)
+    floats = [Kind("F32", (), 4) if kind is SCALAR else Kind("F32", (1,), 4) for kind in kinds]
+    columns: Any = Columns(floats)
+    offsets = range(0, 4 * len(kinds), 4)
+    made = make(Torch(torch.device("cpu")), base, _loading._runs(columns, range(len(kinds)), offsets))
+    tensors = [tensor for batch in made for _, tensor in zip(*batch)]
+    first = torch.nn.Parameter(tensors[0])
+    squared = (first * first).sum()
+    tensors[1].add_(1)
+    tensors[1].mul_(torch.ones((), requires_grad=True))
+    squared.backward()
+    assert first.grad is not None
+    assert [tensor.requires_grad for tensor in tensors] == [False, True, *[False] * (len(tensors) - 2)]
+    assert tensors[0].item() == 0
+    assert tensors[1].item() == 1
+
+
+real_empty = torch.empty
+
+
+def as_fake(shape: Any, **options: Any) -> torch.Tensor:
+    return real_empty(shape, **{**options, "device": "meta"})
+
+
+def as_half(shape: Any, **options: Any) -> torch.Tensor:
+    return real_empty(shape, **{**options, "dtype": torch.float16})
+
+
+@pytest.mark.parametrize("other", [as_fake, as_half])
+def test_nothing_is_read_into_another_memory_than_was_asked_for(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "empty", other)
+    with pytest.raises(RuntimeError, match="torch.empty was asked for 48 bytes on cpu, and made"):
+        Torch(torch.device("cpu")).empty("F32", (3, 4))
+
+
+def test_whoever_replaces_torch_empty_for_floats_gets_the_type_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def empty(*arguments: Any, **options: Any) -> torch.Tensor:
+        made = real_empty(*arguments, **options)
+        return made.half() if made.is_floating_point() else made
+
+    monkeypatch.setattr(torch, "empty", empty)
+    made = Torch(torch.device("cpu")).empty("F32", (3, 4))
+    assert (made.dtype, made.shape, made.untyped_storage().nbytes()) == (torch.float32, (3, 4), 48)
 
 
 def test_a_group_ends_at_so_many_tensors_or_bytes() -> None:
@@ -154,14 +202,14 @@ def test_the_slab_is_let_go_of_before_the_last_copies_are_seen() -> None:
     last = next(batches)
     gc.collect()
     assert gone() is None
-    assert len(list(first)) + len(list(last)) == 100
+    assert len(list(zip(*first))) + len(list(zip(*last))) == 100
 
 
 def test_a_copy_is_let_go_of_as_it_is_handed_out() -> None:
     base = torch.zeros(4 * 3, dtype=torch.uint8)
     (batch,) = _loading._copies(Torch(torch.device("cpu")), base, [Run(["a", "b", "c"], BYTES, 0)])
     seen: list[Any] = []
-    for _, tensor in batch:
+    for _, tensor in zip(*batch):
         assert [there() is None for there in seen] == [True] * len(seen)
         seen.append(weakref.ref(tensor))
         del tensor
@@ -173,5 +221,5 @@ def test_a_type_that_is_missing_does_not_cost_the_tensors_before_it(batches: Any
     found: list[str] = []
     with pytest.raises(UnsupportedDtypeError):
         for batch in batches(Torch(torch.device("cpu")), base, [Run(["a"], BYTES, 0), Run(["b"], NONE, 4)]):
-            found += [name for name, _ in batch]
+            found += [name for name, _ in zip(*batch)]
     assert found == ["a"]

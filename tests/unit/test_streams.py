@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,8 +69,8 @@ class Load:
 class Columns:
     kinds = (Kind("U8", (ELEMENTS,), ELEMENTS),)
 
-    def columns(self, indexes: Sequence[int]) -> tuple[list[str], list[int]]:
-        return [f"t{number}" for number in indexes], [0] * len(indexes)
+    def columns(self, indexes: Sequence[int]) -> tuple[list[str], list[tuple[int, int]]]:
+        return [f"t{number}" for number in indexes], [(0, len(indexes))]
 
 
 def loading(done: list[Any], framework: Told, *, copy: bool) -> Any:
@@ -120,3 +121,14 @@ def test_a_view_is_handed_to_the_stream_that_is_current() -> None:
     framework.now = 2
     next(tensors)
     assert done == [("also on", 2), ("follow", 2, 1)]
+
+
+def test_a_copy_that_the_caller_drops_is_gone_when_the_next_one_comes() -> None:
+    done: list[Any] = []
+    seen: list[Any] = []
+    alive: set[int] = set()
+    for name, tensor in loading(done, Told(done), copy=True):
+        alive.add(sum(there() is not None for there in seen))
+        seen.append(weakref.ref(tensor))
+        del name, tensor
+    assert alive == {0}

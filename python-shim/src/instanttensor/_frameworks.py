@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice, repeat, starmap
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _dtypes
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from ._catalogue import Kind, Run
 
+# A tensor of the same storage that autograd takes for one of its own. Views of a slab have one version among them: a
+# change of one would be a change of all that are saved for a backward pass, and they would require gradients together.
+_alone = attrgetter("data")
 _MAX_ORDINAL = 127
 # Of the host.
 _NO_STREAM = 0
@@ -108,7 +112,6 @@ class Torch:
         self.device = device
         self.label = str(device)
         self.ordinal = -1 if device.type == "cpu" else device.index
-        # Of this type torch makes no memory under torch.use_deterministic_algorithms(True).
         self._float4 = getattr(torch, "float4_e2m1fn_x2", None)
         # A clone of bools has no bytes but 0 and 1, whatever the file says.
         self._copied_as_bytes = (self._float4, torch.bool)
@@ -164,7 +167,7 @@ class Torch:
                 whole = typed[element] = base.view(bits or element)
             start = offset // element.itemsize
             if len(names) >= LONG_RUN:
-                parts.append(starmap(self._torch.as_strided, one_by_one))
+                parts.append(map(_alone, starmap(self._torch.as_strided, one_by_one)))
                 firsts = range(0, len(names), _AT_ONCE)
                 together = [(whole, min(_AT_ONCE, len(names) - first), start + first * step) for first in firsts]
                 parts.append(chain.from_iterable(self._side_by_side(shape, strides, together)))
@@ -173,22 +176,22 @@ class Torch:
             for _ in names:
                 one_by_one.append((whole, shape, strides, start))
                 start += step
-        parts.append(starmap(self._torch.as_strided, one_by_one))
+        parts.append(map(_alone, starmap(self._torch.as_strided, one_by_one)))
         return chain.from_iterable(parts)
 
     def _side_by_side(
         self, shape: tuple[int, ...], strides: tuple[int, ...], together: Iterable[tuple[torch.Tensor, int, int]]
-    ) -> Iterator[Sequence[torch.Tensor]]:
+    ) -> Iterator[Iterable[torch.Tensor]]:
         """Tensors of one shape that lie side by side: for each of `together` as many as it says, from where it says,
         made when the first of them is asked for."""
         for whole, count, start in together:
             # One call into torch for all of them: a third of the time of one for each.
             if shape:
                 rows = whole.as_strided((count * shape[0], *shape[1:]), strides, start)
-                # Not unbind or split: these remember whose views they are, and take half as long again.
+                # Tensors alone as they come, and so in two thirds of the time of unbind or split.
                 yield self._torch.unsafe_split_with_sizes(rows, [shape[0]] * count)
             else:
-                yield whole.as_strided((count,), (1,), start).unbind(0)
+                yield map(_alone, whole.as_strided((count,), (1,), start).unbind(0))
 
     def copies(self, base: Any, runs: Sequence[Run]) -> list[Any]:
         if self.ordinal < 0:
@@ -223,9 +226,18 @@ class Torch:
     def empty(self, dtype: str, shape: tuple[int, ...]) -> Any:
         shape = _dtypes.view_shape(dtype, shape)
         element = _dtypes.torch_dtype(dtype)
-        if element is self._float4:
-            return self._torch.empty(shape, dtype=self._torch.uint8, device=self.device).view(element)
-        return self._torch.empty(shape, dtype=element, device=self.device)
+        size = math.prod(shape) * element.itemsize
+        # As bytes: there are programs that put another torch.empty in its place, for another type of floats (DeepSpeed
+        # does), and under use_deterministic_algorithms(True) torch makes none of float4.
+        made = self._torch.empty(size, dtype=self._torch.uint8, device=self.device)
+        storage = made.untyped_storage()
+        if storage.device != self.device or storage.nbytes() != size:
+            # The engine is about to write there.
+            raise RuntimeError(
+                f"torch.empty was asked for {size:,} bytes on {self.label}, and made {storage.nbytes():,} on "
+                f"{storage.device}: tensors cannot be loaded under FakeTensorMode, or where torch.empty is replaced so"
+            )
+        return _alone(made.view(element).view(shape))
 
     def address(self, array: Any) -> int:
         return int(array.data_ptr())

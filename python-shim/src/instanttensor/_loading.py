@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, islice, repeat
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from . import _bridge
 from ._bridge import call, keep
@@ -28,6 +28,10 @@ _GROUP_TENSORS = 64
 _GROUP_BYTES = 64 << 20
 # Of short runs, so many are prepared before the first tensor of them is seen.
 _STRETCH_RUNS = 1024
+
+
+# Names, and as many tensors, made as they are asked for.
+_Batch: TypeAlias = tuple[Iterable[str], Iterable[Any]]
 
 
 class Slabs(Protocol):
@@ -179,15 +183,15 @@ def tensors(
             batch = next(batches, None)
             if batch is None:
                 break
-            for pair, now in zip(batch, streams):
+            for name, tensor, now in zip(*batch, streams):
                 if now != stream:
                     stream = _followed(load, framework, stream)
                 if owned and stream != made_on:
-                    framework.keep_for_current(pair[1])
+                    framework.keep_for_current(tensor)
                 if load.java is None:
                     load.alive()
-                yield pair
-            del batch, pair
+                yield name, tensor
+            del batch, tensor
         del batches
 
 
@@ -202,11 +206,11 @@ def _followed(load: SlabLoad, framework: Framework, stream: int) -> int:
 
 def _runs(catalogue: Catalogue, indexes: Sequence[int], offsets: Sequence[int]) -> Iterator[Run]:
     """The tensors of a slab, in as few runs as there can be: experts have many neighbours alike."""
-    names, numbers = catalogue.columns(indexes)
+    names, alike = catalogue.columns(indexes)
     first = 0
-    for number, alike in groupby(numbers):
+    for number, count in alike:
         kind = catalogue.kinds[number]
-        stop = first + len(list(alike))
+        stop = first + count
         while first < stop:
             count = _side_by_side(offsets[first:stop], kind.size)
             yield Run(names[first : first + count], kind, offsets[first])
@@ -223,14 +227,14 @@ def _side_by_side(offsets: Sequence[int], size: int) -> int:
     return next(i for i, (offset, there) in enumerate(zip(offsets, expected)) if offset != there)
 
 
-def _views(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[Iterable[tuple[str, Any]]]:
+def _views(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[_Batch]:
     """Names and tensors that lie in one slab, without a copy."""
     for stretch in _stretches(framework, runs):
         names = stretch[0].names if len(stretch) == 1 else [name for run in stretch for name in run.names]
         if stretch[0].kind.size:
-            yield zip(names, framework.views(base, stretch))
+            yield names, framework.views(base, stretch)
         else:
-            yield zip(names, _empty(framework, stretch[0]))
+            yield names, _empty(framework, stretch[0])
 
 
 def _stretches(framework: Framework, runs: Iterable[Run]) -> Iterator[list[Run]]:
@@ -269,7 +273,7 @@ def _empty(framework: Framework, run: Run) -> list[Any]:
     return [framework.empty(run.kind.dtype, run.kind.shape) for _ in run.names]
 
 
-def _copies(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[Iterable[tuple[str, Any]]]:
+def _copies(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[_Batch]:
     """The same with storage of their own, copied in groups."""
     groups = _groups(framework, runs)
     group = next(groups, None)
@@ -291,7 +295,7 @@ def _copies(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[It
             del base
         # From the end, so that the list lets go of each tensor as it is handed out.
         copies.reverse()
-        yield zip(names, map(copies.pop, repeat(-1)))
+        yield names, map(copies.pop, repeat(-1))
     if failure is not None:
         raise failure
 

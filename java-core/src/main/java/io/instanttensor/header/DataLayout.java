@@ -27,6 +27,14 @@ record DataLayout(Path file, long fileBytes, long dataOffset) {
         }
         return order != 0 ? order : CodePointOrder.INSTANCE.compare(left.name(), right.name());
     };
+    /// The same of entries, whose numbers are in order already.
+    private static final Comparator<TensorEntry> ENTRIES_AS_CHECKED = (left, right) -> {
+        int order = Long.compare(left.fileOffset(), right.fileOffset());
+        if (order == 0) {
+            order = Long.compare(left.bytes(), right.bytes());
+        }
+        return order != 0 ? order : CodePointOrder.INSTANCE.compare(left.name(), right.name());
+    };
     private static final Comparator<TensorEntry> AS_HANDED_OUT = (left, right) -> {
         int order = Long.compare(left.fileOffset(), right.fileOffset());
         return order != 0 ? order : CodePointOrder.INSTANCE.compare(left.name(), right.name());
@@ -34,16 +42,34 @@ record DataLayout(Path file, long fileBytes, long dataOffset) {
 
     /// @return by (offset, name)
     List<TensorEntry> check(List<ParsedHeader.Tensor> parsed) throws MalformedHeaderException {
-        if (parsed instanceof UsualTensors usual && areWhole(usual.entries())) {
-            return Collections.unmodifiableList(usual.entries());
+        if (parsed instanceof UsualTensors usual) {
+            return checkUsual(usual.entries());
         }
-        List<ParsedHeader.Tensor> tensors = parsed;
-        // As most writers put them down; then either order is this one.
-        boolean rising = startsRise(parsed);
-        if (!rising) {
-            tensors = new ArrayList<>(parsed);
-            tensors.sort(AS_CHECKED);
+        List<ParsedHeader.Tensor> tensors = new ArrayList<>(parsed);
+        tensors.sort(AS_CHECKED);
+        requireWhole(tensors);
+        List<TensorEntry> entries = new ArrayList<>(tensors.size());
+        for (ParsedHeader.Tensor t : tensors) {
+            entries.add(new TensorEntry(t.name(), t.dtype(), t.shape(), dataOffset + t.start(), t.end() - t.start()));
         }
+        entries.sort(AS_HANDED_OUT);
+        return Collections.unmodifiableList(entries);
+    }
+
+    /// The same without a second object for each tensor: a header may hold more than a million.
+    private List<TensorEntry> checkUsual(List<TensorEntry> entries) throws MalformedHeaderException {
+        if (areWhole(entries)) {
+            return Collections.unmodifiableList(entries);
+        }
+        List<TensorEntry> sorted = new ArrayList<>(entries);
+        sorted.sort(ENTRIES_AS_CHECKED);
+        requireWhole(new UsualTensors(dataOffset, sorted));
+        sorted.sort(AS_HANDED_OUT);
+        return Collections.unmodifiableList(sorted);
+    }
+
+    /// @param tensors in the order in which they are checked
+    private void requireWhole(List<ParsedHeader.Tensor> tensors) throws MalformedHeaderException {
         long dataBytes = 0;
         for (ParsedHeader.Tensor tensor : tensors) {
             requireAdjacent(tensor, dataBytes);
@@ -51,15 +77,6 @@ record DataLayout(Path file, long fileBytes, long dataOffset) {
             dataBytes = tensor.end();
         }
         requireWholeFile(dataBytes);
-
-        List<TensorEntry> entries = new ArrayList<>(tensors.size());
-        for (ParsedHeader.Tensor t : tensors) {
-            entries.add(new TensorEntry(t.name(), t.dtype(), t.shape(), dataOffset + t.start(), t.end() - t.start()));
-        }
-        if (!rising) {
-            entries.sort(AS_HANDED_OUT);
-        }
-        return Collections.unmodifiableList(entries);
     }
 
     /// Whether tensors are all of the data, one behind the other in this order. Where they are not, nothing is said of
@@ -95,15 +112,6 @@ record DataLayout(Path file, long fileBytes, long dataOffset) {
             bits *= shape.dim(axis);
         }
         return bits % BITS_PER_BYTE == 0 ? bits / BITS_PER_BYTE : -1;
-    }
-
-    private static boolean startsRise(List<ParsedHeader.Tensor> tensors) {
-        for (int i = 1; i < tensors.size(); i++) {
-            if (Long.compareUnsigned(tensors.get(i - 1).start(), tensors.get(i).start()) >= 0) {
-                return false;
-            }
-        }
-        return true;
     }
 
     private void requireAdjacent(ParsedHeader.Tensor tensor, long expectedStart) throws MalformedHeaderException {
