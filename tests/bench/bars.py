@@ -5,7 +5,8 @@
     LOADER FIGURE >= NUMBER of OTHER      the rate, over that of another loader of the row; of OTHER,OTHER: their best
     LOADER FIGURE >= NUMBER of case CASE  the rate, over its own in another case
     LOADER FIGURE <= NUMBER ms
-    LOADER python <= NUMBER us            of each tensor: what is left of a load without opening and waiting for bytes
+    LOADER python <= NUMBER us            of each tensor: what is left of a load without opening and planning it and
+                                          without waiting for bytes
     LOADER FIGURE <= NUMBER times case CASE   the time, over its own in another case
     LOADER settled <= NUMBER requests     in flight at a storage at once, behind the first second and 5 % of the bytes
     LOADER FIGURE ahead of OTHER,OTHER    of each of them, by 10 % wherever that stays below 0.94 L
@@ -178,4 +179,4 @@ def _linear(case, growth):
     off = [(abs(np.polyval(line, x) - seconds), seconds) for x, seconds in points]
     is_met = all(error <= max(LINEAR * seconds, LINEAR_SECONDS) for error, seconds in off)
     error, seconds = max(off, key=lambda one: one[0] / one[1])
-    return f"at most {error / seconds:.0%} ({error * 1e3:.1f} ms) off a line", is_met
+    return f"at most {error / seconds:.1%} ({error * 1e3:.1f} ms) off a line", is_met

@@ -6,6 +6,8 @@ RESULTS are the files results.jsonl of one machine. A loader that was run over a
 last run.
 """
 
+import argparse
+import os
 import sys
 
 import bars
@@ -35,6 +37,8 @@ def statement(found):
         lines.append(f"{where}, {versions}.")
     if len(lines) > 1:
         lines.insert(0, "These runs are of different machines, and nothing compares:")
+    runs = sorted(record["run"] for record in found.of_kind("run"))
+    lines.append(f"Measured {runs[0]}{f' to {runs[-1]}' if runs[1:] else ''}.")
     commits = {record["machine"]["commit"] for record in found.of_kind("run")} - {None}
     if commits:
         plus = " (+: with changes)" if any(commit.endswith("+") for commit in commits) else ""
@@ -43,6 +47,9 @@ def statement(found):
     rates = [f"{loader} {rate:.1f}" for loader, rate in rates if rate is not None]
     if rates:
         lines.append(f"L, pinned host to device in 1 GiB blocks, GB/s, by loader's processes: {', '.join(rates)}.")
+    else:
+        lines.append("No L, the rate of copies from pinned memory to a GPU: no GPU.")
+    lines.append(f"{NONE}: not measured. What bars say is explained in tests/bench/bars.py.")
     return "\n\n".join(lines)
 
 
@@ -162,5 +169,15 @@ def render(records, cases=None):
     return "\n\n".join(part for part in [*parts, notes(found)] if part) + "\n"
 
 
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="+")
+    arguments = parser.parse_args(argv)
+    for path in arguments.results:
+        if not os.path.isfile(path):
+            parser.error(f"{path} is no file")
+    print(render(results_of.read(arguments.results)), end="")
+
+
 if __name__ == "__main__":
-    print(render(results_of.read(sys.argv[1:])), end="") if len(sys.argv) > 1 else sys.exit(__doc__)
+    main(sys.argv[1:])

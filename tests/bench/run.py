@@ -180,6 +180,8 @@ def draw_timeline(folder, arguments):
 def run_rows(rows, loaders, arguments, log, timed=None):
     """Measures rows, one after the other; `timed` takes the place of `time_once`."""
     places = {"memory": Storage(arguments.folder, True), "disk": arguments.disk and Storage(arguments.disk, False)}
+    for storage in filter(None, places.values()):
+        storage.claim()
     try:
         for chosen in rows:
             storage = places[chosen.where]
@@ -205,9 +207,10 @@ def run_rows(rows, loaders, arguments, log, timed=None):
         log.failed = True
         print("stopped; this is what there is:", file=sys.stderr)
     finally:
-        for storage in places.values():
-            if storage and not arguments.keep:
+        for storage in filter(None, places.values()):
+            if not arguments.keep:
                 storage.remove_all()
+            storage.leave()
 
 
 def finish(log, out):

@@ -1,5 +1,7 @@
 """Checkpoints on their storage: made where they are not there yet, removed where room is needed."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +37,22 @@ class Storage:
         self.folder = Path(folder) / "instanttensor-bench"
         self._named_was_there = Path(folder).exists()
         self._in_memory = in_memory
+        self._claimed = None
         self.made = []
+
+    def claim(self):
+        """Keeps other runs out until `leave`: each would remove what the other measures. Ends the process where another
+        one is at work there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._claimed = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._claimed, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another run is measuring in {self.folder}: wait for it, or name another folder")
+
+    def leave(self):
+        """Lets others in."""
+        os.close(self._claimed)
 
     def _free(self):
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -186,6 +186,8 @@ def main(argv=None):
         from machine import DEVICE
 
         files = sorted(glob.glob(f"{arguments.folder}/*.safetensors"))
+        if not files:
+            parser.error(f"{arguments.folder} holds no safetensors file")
         recorded = record(files, arguments.device or DEVICE, arguments.copy, arguments.opens)
         (arguments.out / "timeline.json").write_text(json.dumps(recorded))
     print(summary(recorded))

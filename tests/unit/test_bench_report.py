@@ -145,7 +145,7 @@ def grown(*points: tuple[int, float]) -> list[dict[str, Any]]:
 
 def test_growth_is_linear_where_no_point_is_far_from_a_line() -> None:
     straight = grown((1000, 0.011), (10_000, 0.02), (100_000, 0.11), (200_000, 0.21))
-    assert judged("ours later linear", *straight, case=GROWTH) == ("at most 0% (0.0 ms) off a line", "met")
+    assert judged("ours later linear", *straight, case=GROWTH) == ("at most 0.0% (0.0 ms) off a line", "met")
     bent = grown((1000, 0.011), (10_000, 0.02), (100_000, 0.11), (200_000, 0.6))
     assert judged("ours later linear", *bent, case=GROWTH)[1] == "missed"
     assert judged("ours later linear", *straight[:2], case=GROWTH) == ("", "no figure")
@@ -175,7 +175,7 @@ def test_the_report_has_figures_bars_and_what_is_missing() -> None:
     assert "| tiny: 100-byte file | later | 4.0 ms | – | – | ours later <= 5 ms | met (4.0 ms) |" in lines
     assert (
         "| growth-tensors: 50.00 GB, 100,000 tensors | later | 110.0 ms | – | – | ours later linear "
-        "| met (at most 0% (0.0 ms) off a line) |"
+        "| met (at most 0.0% (0.0 ms) off a line) |"
     ) in lines
     assert any(line.startswith("| tiny | 500 / 130 | – / – | 120 | 400 | ours device <= 4 MiB; ") for line in lines)
     assert lines[-3:] == [

@@ -60,7 +60,7 @@ def test_a_run_leaves_equal_checksums_and_a_table(bench: Any, tmp_path: Path) ->
         assert found["memory"]["resident"]["all"] >= 0
     assert records[0]["machine"]["gpu"] == "no GPU"
     assert "| ten: ten tensors | later |" in text
-    assert not (tmp_path / "memory").exists()
+    assert not other.folder.exists()
 
 
 def test_a_loader_with_other_bytes_makes_the_run_fail(
@@ -107,6 +107,19 @@ def test_checkpoints_that_were_made_in_another_way_are_made_again(
     assert not place.is_there(wanted)
     place.make_all([wanted])
     assert place.is_there(wanted)
+
+
+def test_a_run_keeps_away_from_where_another_one_is_measuring(bench: Any, tmp_path: Path) -> None:
+    other = storage.Storage(tmp_path / "memory", True)
+    other.claim()
+    other.make_all([TEN.full[0]])
+    with pytest.raises(SystemExit, match="another run is measuring in .*/memory/instanttensor-bench: wait for it"):
+        bench()
+    assert other.is_there(TEN.full[0])
+    other.leave()
+    assert bench("--keep")[0] == 0
+    assert bench()[0] == 0
+    assert not other.folder.exists()
 
 
 def test_a_loader_that_failed_is_named_and_not_tried_again(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ def test_before_any_load_all_is_zero(path: Path) -> None:
         "bytes": 0,
         "read_bytes": 0,
         "seconds": 0.0,
+        "plan_seconds": 0.0,
         "gigabytes_per_second": 0.0,
         "waits": {"read": 0.0, "staging": 0.0, "room": 0.0, "copy": 0.0, "caller": 0.0},
         "slabs": 0,
@@ -44,6 +45,7 @@ def test_it_adds_up_over_all_loads(path: Path) -> None:
         once = f.stats()
         assert (once["loads"], once["bytes"], once["read_bytes"]) == (1, 40_000, 40_000)
         assert once["seconds"] > 0
+        assert once["plan_seconds"] > 0
         assert once["gigabytes_per_second"] == pytest.approx(once["bytes"] / once["seconds"] / 1e9)
         assert once["slabs"] >= 1
         assert 40_000 <= once["peak_buffer_bytes"] <= once["buffer_bytes"]
@@ -54,6 +56,7 @@ def test_it_adds_up_over_all_loads(path: Path) -> None:
         more = f.stats()
     assert (more["loads"], more["bytes"]) == (5, 80_000 + 4_000 + 40 + 8_000)
     assert more["seconds"] > once["seconds"]
+    assert more["plan_seconds"] > once["plan_seconds"]
     assert all(more["waits"][stage] >= once["waits"][stage] for stage in once["waits"])
 
 

@@ -71,7 +71,8 @@ class safe_open:  # noqa: N801  (the name is safetensors')
     copy : bool, default True
         True: tensors own storage of exactly their size. False: tensors are views of slabs, valid for
         as long as anybody holds them; a slab is freed with the last of its views. In either case a tensor
-        larger than `buffer_size` is the one view of a slab of its own.
+        larger than `buffer_size` is the one view of a slab of its own. torch.save writes whole slabs for views,
+        and refuses those of several types; safetensors' save_file takes them.
     backend : Backend, BackendPolicy, str, or list of them, optional
         Ways of reading, each as its docstring says; the first that can serve is taken, and `stats()` says
         which, and why others were not. None reads with pread, and chooses for each file: past the page
@@ -382,8 +383,10 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         Returns
         -------
         dict
-            ``bytes`` of tensors, ``read_bytes`` from files, ``seconds`` of loading,
-            ``open_seconds`` (of a process's first: torch's import and Java's start in it),
+            ``bytes`` of tensors, ``read_bytes`` from files, ``seconds`` of loading (until the last slab is there:
+            with ``copy=True`` tensors are copied out of it after that),
+            ``open_seconds`` (of a process's first: torch's import and Java's start in it), ``plan_seconds``
+            (between opening and loading),
             ``gigabytes_per_second``;
             ``waits``: seconds by stage, of all reader threads together but for the caller's:
             ``read`` in reads, ``staging`` for a pinned buffer (the GPU's link is the limit), ``room`` for

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # In the order of the engine's LoadStats.
 _FIELDS = (
-    "bytes", "read_bytes", "slabs", "seconds", "read", "staging", "room", "copy", "caller",
+    "bytes", "read_bytes", "slabs", "seconds", "plan", "read", "staging", "room", "copy", "caller",
     "buffer_bytes", "peak_buffer_bytes", "pinned_bytes", "reads_in_flight",
 )  # fmt: skip
 _WAITS = ("read", "staging", "room", "copy", "caller")
@@ -79,6 +79,7 @@ class Totals:
             "read_bytes": int(sums["read_bytes"]),
             "seconds": seconds,
             "open_seconds": self.open_seconds,
+            "plan_seconds": sums["plan"],
             "gigabytes_per_second": sums["bytes"] / seconds / 1e9 if seconds else 0.0,
             "waits": {stage: sums[stage] for stage in _WAITS},
             "slabs": int(sums["slabs"]),

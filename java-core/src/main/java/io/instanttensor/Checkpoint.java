@@ -140,7 +140,8 @@ public final class Checkpoint implements AutoCloseable {
 
     /// Starts loading all tensors.
     public Load load(LoadOptions options) throws IOException {
-        return load(Selection.all(catalogue), options);
+        long calledNanos = System.nanoTime();
+        return load(Selection.all(catalogue), options, calledNanos);
     }
 
     /// What a load of all tensors would do if it were started now. Reads nothing, and takes no memory.
@@ -155,16 +156,17 @@ public final class Checkpoint implements AutoCloseable {
     ///
     /// @param tensors indexes into the catalogue, ascending
     public Load load(int[] tensors, LoadOptions options) throws IOException {
-        return load(Selection.of(catalogue, tensors), options);
+        long calledNanos = System.nanoTime();
+        return load(Selection.of(catalogue, tensors), options, calledNanos);
     }
 
-    private Load load(Selection selection, LoadOptions options) throws IOException {
+    private Load load(Selection selection, LoadOptions options, long calledNanos) throws IOException {
         DeviceHome home = DeviceHome.of(options.device());
         SlabBudget budget = budget(selection.largestBytes(), options);
         SlabBudget own = options.ranks() == 1 ? budget : budget.ofGathered();
         LoadPlan plan = plan(selection, own.slabBytes(), options, options.share());
         SlabPool pool = new SlabPool(home.device(), own, plan.slabs().size() > 1);
-        return start(selection, plan, home, pool, options, budget);
+        return start(selection, plan, home, pool, options, budget, calledNanos);
     }
 
     /// What a load of all tensors may take for slabs of its own, going by the memory that is free now.
@@ -205,6 +207,7 @@ public final class Checkpoint implements AutoCloseable {
     /// @param streamHandle of the stream that used the memory last, and will use it next
     public Load loadInto(List<Wanted> wanted, long[] addresses, long streamHandle, LoadOptions options)
             throws IOException {
+        long calledNanos = System.nanoTime();
         if (addresses.length != wanted.size()) {
             throw new IllegalArgumentException(wanted.size() + " ranges with " + addresses.length + " addresses");
         }
@@ -219,19 +222,19 @@ public final class Checkpoint implements AutoCloseable {
             }
             ConsumerStream stream = home.device().consumerStream(streamHandle);
             MemorySource source = new GivenMemory(home.device(), targets, stream);
-            return start(selection, plan, home, source, options, null);
+            return start(selection, plan, home, source, options, null, calledNanos);
         }
     }
 
     private Load start(
             Selection selection, LoadPlan plan, DeviceHome home, MemorySource source, LoadOptions options,
-            SlabBudget budget) throws IOException {
+            SlabBudget budget, long calledNanos) throws IOException {
         open.retain();
         remember(home);
         Load load;
         try {
             requireFilesUnchanged(selection);
-            load = new Load(plan, home, source, open, readers(), options, budget);
+            load = new Load(plan, home, source, open, readers(), options, budget, calledNanos);
         } catch (IOException | RuntimeException | Error e) {
             open.release();
             throw e;

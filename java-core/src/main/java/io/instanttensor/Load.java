@@ -33,13 +33,16 @@ public final class Load implements AutoCloseable {
     private final ReadPipeline pipeline;
     private final StageCounters counters = new StageCounters();
     private final AtomicBoolean closed = new AtomicBoolean();
+    private final long planNanos;
     private final long startNanos = System.nanoTime();
     private long callerWaitNanos;
     private volatile long endNanos;
 
+    /// @param calledNanos when the caller asked for it
     Load(
             LoadPlan plan, DeviceHome home, MemorySource source, OpenFiles open, List<ChunkReader> files,
-            LoadOptions options, SlabBudget budget) {
+            LoadOptions options, SlabBudget budget, long calledNanos) {
+        this.planNanos = startNanos - calledNanos;
         this.plan = plan;
         this.home = home;
         this.source = source;
@@ -118,7 +121,7 @@ public final class Load implements AutoCloseable {
     public LoadStats stats() {
         long end = endNanos == 0 ? System.nanoTime() : endNanos;
         long peakBytes = source instanceof SlabPool pool ? pool.peakOwnBytes() : 0;
-        return LoadStats.of(plan, budget, counters, end - startNanos, callerWaitNanos, peakBytes,
+        return LoadStats.of(plan, budget, counters, end - startNanos, planNanos, callerWaitNanos, peakBytes,
                 home.staging().pinnedBytes());
     }
 

@@ -8,6 +8,8 @@ import io.instanttensor.stage.StageCounters;
 ///
 /// @param wantedBytes of the tensors
 /// @param readBytes from the files, the gaps included
+/// @param seconds from the readers' start until the last slab was handed out
+/// @param planSeconds before that: choosing ways to read, and planning
 /// @param readSeconds in reading
 /// @param stagingWaitSeconds for a staging buffer whose copy was under way: the device is the limit
 /// @param slabWaitSeconds for room: the caller is the limit
@@ -18,17 +20,17 @@ import io.instanttensor.stage.StageCounters;
 /// @param pinnedBytes of staging buffers on this device, for all loads
 /// @param readsInFlight how many reads were under way at once, at most
 public record LoadStats(
-        long wantedBytes, long readBytes, int slabs, double seconds, double readSeconds, double stagingWaitSeconds,
-        double slabWaitSeconds, double copySeconds, double callerWaitSeconds, long capBytes, long peakBytes,
-        long pinnedBytes, int readsInFlight) {
+        long wantedBytes, long readBytes, int slabs, double seconds, double planSeconds, double readSeconds,
+        double stagingWaitSeconds, double slabWaitSeconds, double copySeconds, double callerWaitSeconds, long capBytes,
+        long peakBytes, long pinnedBytes, int readsInFlight) {
     private static final double NANOS = 1e-9;
 
     static LoadStats of(
-            LoadPlan plan, SlabBudget budget, StageCounters counters, long nanos, long callerWaitNanos,
-            long peakBytes, long pinnedBytes) {
+            LoadPlan plan, SlabBudget budget, StageCounters counters, long nanos, long planNanos,
+            long callerWaitNanos, long peakBytes, long pinnedBytes) {
         return new LoadStats(
                 plan.wantedBytes(), counters.readBytes.get(), plan.slabs().size(), nanos * NANOS,
-                counters.readNanos.get() * NANOS, counters.stagingWaitNanos.get() * NANOS,
+                planNanos * NANOS, counters.readNanos.get() * NANOS, counters.stagingWaitNanos.get() * NANOS,
                 counters.slabWaitNanos.get() * NANOS, counters.copyNanos.get() * NANOS, callerWaitNanos * NANOS,
                 budget == null ? 0 : budget.capBytes(), peakBytes, pinnedBytes,
                 counters.mostReads.get());

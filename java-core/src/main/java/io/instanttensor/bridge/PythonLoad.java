@@ -126,8 +126,8 @@ public final class PythonLoad {
     public double[] stats() {
         LoadStats stats = load.stats();
         return new double[] {
-            stats.wantedBytes(), stats.readBytes(), stats.slabs(), stats.seconds(), stats.readSeconds(),
-            stats.stagingWaitSeconds(), stats.slabWaitSeconds(), stats.copySeconds(), stats.callerWaitSeconds(),
+            stats.wantedBytes(), stats.readBytes(), stats.slabs(), stats.seconds(), stats.planSeconds(),
+            stats.readSeconds(), stats.stagingWaitSeconds(), stats.slabWaitSeconds(), stats.copySeconds(), stats.callerWaitSeconds(),
             stats.capBytes(), stats.peakBytes(), stats.pinnedBytes(), stats.readsInFlight()
         };
     }
