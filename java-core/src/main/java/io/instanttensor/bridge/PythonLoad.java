@@ -127,7 +127,8 @@ public final class PythonLoad {
         LoadStats stats = load.stats();
         return new double[] {
             stats.wantedBytes(), stats.readBytes(), stats.slabs(), stats.seconds(), stats.planSeconds(),
-            stats.readSeconds(), stats.stagingWaitSeconds(), stats.slabWaitSeconds(), stats.copySeconds(), stats.callerWaitSeconds(),
+            stats.readSeconds(), stats.stagingWaitSeconds(), stats.slabWaitSeconds(), stats.copySeconds(),
+            stats.callerWaitSeconds(),
             stats.capBytes(), stats.peakBytes(), stats.pinnedBytes(), stats.readsInFlight()
         };
     }
