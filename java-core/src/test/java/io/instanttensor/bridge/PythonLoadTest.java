@@ -59,7 +59,7 @@ class PythonLoadTest {
         assertEquals(31, load.stagedBytes());
         double[] stats = load.stats();
         assertArrayEquals(new double[] {31, 31, 1}, new double[] {stats[0], stats[1], stats[2]});
-        assertEquals(13, stats.length);
+        assertEquals(14, stats.length);
         ManagedTensors.takeBack(struct);
         load.close();
         checkpoint.close();
