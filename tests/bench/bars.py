@@ -5,8 +5,7 @@
     LOADER FIGURE >= NUMBER of OTHER      the rate, over that of another loader of the row; of OTHER,OTHER: their best
     LOADER FIGURE >= NUMBER of case CASE  the rate, over its own in another case
     LOADER FIGURE <= NUMBER ms
-    LOADER python <= NUMBER us            of each tensor: what is left of a load without opening and planning it and
-                                          without waiting for bytes
+    LOADER python <= NUMBER us            of each tensor: what is left of a load without opening and waiting for bytes
     LOADER FIGURE <= NUMBER times case CASE   the time, over its own in another case
     LOADER settled <= NUMBER requests     in flight at a storage at once, behind the first second and 5 % of the bytes
     LOADER FIGURE ahead of OTHER,OTHER    of each of them, by 10 % wherever that stays below 0.94 L

@@ -64,7 +64,7 @@ def timed(opened, files, device, consume, parameters=None):
     -------
     dict
         Seconds, seconds until the call that opens came back, seconds of closing, tensors, the loader's stats; and
-        seconds without opening, planning and waiting for bytes, None where the loader does not tell.
+        seconds without opening and without waiting for bytes, None where the loader does not tell.
     """
     synchronize(device)
     start = time.perf_counter()
@@ -81,11 +81,10 @@ def timed(opened, files, device, consume, parameters=None):
         closing = time.perf_counter()
     closed = time.perf_counter()
     waited = stats.get("waits", {}).get("caller")
-    planned = stats.get("plan_seconds", 0)
     return {
         "seconds": end - start, "open_seconds": is_open - start, "close_seconds": closed - closing,
         "tensors": count, "stats": stats,
-        "python_seconds": None if waited is None else end - is_open - planned - waited,
+        "python_seconds": None if waited is None else end - is_open - waited,
     }  # fmt: skip
 
 
