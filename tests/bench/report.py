@@ -38,7 +38,8 @@ def statement(found):
     if len(lines) > 1:
         lines.insert(0, "These runs are of different machines, and nothing compares:")
     runs = sorted(record["run"] for record in found.of_kind("run"))
-    lines.append(f"Measured {runs[0]}{f' to {runs[-1]}' if runs[1:] else ''}.")
+    if runs:
+        lines.append(f"Measured {runs[0]}{f' to {runs[-1]}' if runs[1:] else ''}.")
     commits = {record["machine"]["commit"] for record in found.of_kind("run")} - {None}
     if commits:
         plus = " (+: with changes)" if any(commit.endswith("+") for commit in commits) else ""
@@ -48,7 +49,7 @@ def statement(found):
     if rates:
         lines.append(f"L, pinned host to device in 1 GiB blocks, GB/s, by loader's processes: {', '.join(rates)}.")
     else:
-        lines.append("No L, the rate of copies from pinned memory to a GPU: no GPU.")
+        lines.append("No L, the rate of copies from pinned memory to a GPU: nothing was measured on one.")
     lines.append(f"{NONE}: not measured. What bars say is explained in tests/bench/bars.py.")
     return "\n\n".join(lines)
 

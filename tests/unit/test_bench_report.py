@@ -216,3 +216,12 @@ def test_plots_are_drawn_where_there_are_figures(tmp_path: Path) -> None:
     files = plots.draw([ran(), answered("capped", "ours", [10.0]), answered("capped", "ours-8x1", [9.0])], tmp_path)
     assert [path.name for path in files] == ["storage.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in files)
+
+
+def test_a_report_says_when_and_where_there_was_no_gpu_that_there_is_no_l() -> None:
+    on_cpu = {**OURS, "device": "cpu", "pinned_rate": None}
+    lines = report.render([ran("2026-11-29 21:00:00"), ran("2026-11-29 22:00:00"), on_cpu]).splitlines()
+    assert "Measured 2026-11-29 21:00:00 to 2026-11-29 22:00:00." in lines
+    assert "No L, the rate of copies from pinned memory to a GPU: nothing was measured on one." in lines
+    # A part of a file: its run's own line is elsewhere.
+    assert not any(line.startswith("Measured") for line in report.render([OURS]).splitlines())

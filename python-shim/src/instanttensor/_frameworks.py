@@ -153,10 +153,18 @@ class Torch:
         self._geometry(kind)
 
     def views(self, base: Any, runs: Sequence[Run]) -> Iterable[Any]:
-        return self._views(base, runs)
+        return self._views(base, runs, alone=True)
 
-    def _views(self, base: Any, runs: Sequence[Run], bits: torch.dtype | None = None) -> Iterable[torch.Tensor]:
-        """The same; where a type is given, of that, which has the size of theirs."""
+    def _views(
+        self, base: Any, runs: Sequence[Run], bits: torch.dtype | None = None, *, alone: bool = False
+    ) -> Iterable[torch.Tensor]:
+        """The same; where a type is given, of that, which has the size of theirs. What is only copied from need not be
+        alone."""
+
+        def single(these: Iterable[tuple[Any, ...]]) -> Iterable[torch.Tensor]:
+            made = starmap(self._torch.as_strided, these)
+            return map(_alone, made) if alone else made
+
         typed: dict[torch.dtype, torch.Tensor] = {}
         parts: list[Iterable[torch.Tensor]] = []
         one_by_one: list[tuple[torch.Tensor, tuple[int, ...], tuple[int, ...], int]] = []
@@ -167,19 +175,19 @@ class Torch:
                 whole = typed[element] = base.view(bits or element)
             start = offset // element.itemsize
             if len(names) >= LONG_RUN:
-                parts.append(map(_alone, starmap(self._torch.as_strided, one_by_one)))
+                parts.append(single(one_by_one))
                 firsts = range(0, len(names), _AT_ONCE)
                 together = [(whole, min(_AT_ONCE, len(names) - first), start + first * step) for first in firsts]
-                parts.append(chain.from_iterable(self._side_by_side(shape, strides, together)))
+                parts.append(chain.from_iterable(self._neighbours(shape, strides, together)))
                 one_by_one = []
                 continue
             for _ in names:
                 one_by_one.append((whole, shape, strides, start))
                 start += step
-        parts.append(map(_alone, starmap(self._torch.as_strided, one_by_one)))
+        parts.append(single(one_by_one))
         return chain.from_iterable(parts)
 
-    def _side_by_side(
+    def _neighbours(
         self, shape: tuple[int, ...], strides: tuple[int, ...], together: Iterable[tuple[torch.Tensor, int, int]]
     ) -> Iterator[Iterable[torch.Tensor]]:
         """Tensors of one shape that lie side by side: for each of `together` as many as it says, from where it says,

@@ -206,11 +206,11 @@ def _followed(load: SlabLoad, framework: Framework, stream: int) -> int:
 
 def _runs(catalogue: Catalogue, indexes: Sequence[int], offsets: Sequence[int]) -> Iterator[Run]:
     """The tensors of a slab, in as few runs as there can be: experts have many neighbours alike."""
-    names, alike = catalogue.columns(indexes)
+    names, kinds = catalogue.columns(indexes)
     first = 0
-    for number, count in alike:
+    for number, alike in kinds:
         kind = catalogue.kinds[number]
-        stop = first + count
+        stop = first + alike
         while first < stop:
             count = _side_by_side(offsets[first:stop], kind.size)
             yield Run(names[first : first + count], kind, offsets[first])
