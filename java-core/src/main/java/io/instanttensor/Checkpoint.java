@@ -11,6 +11,7 @@ import io.instanttensor.header.Catalogue;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
 import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.Ranges;
 import io.instanttensor.plan.Selection;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.plan.Wanted;
@@ -40,7 +41,7 @@ import java.util.Set;
 ///     for (Slab next = load.next(); next != null; next = load.next()) {
 ///         try (Slab slab = next) {
 ///             MemorySegment bytes = slab.hostView().orElseThrow();
-///             for (Placement placement : slab.layout().placements()) {
+///             for (Placement placement : load.placements(slab)) {
 ///                 TensorEntry entry = checkpoint.catalogue().tensors().get(placement.wanted().tensor()).entry();
 ///                 use(entry, bytes.asSlice(placement.slabOffset(), entry.bytes()));
 ///             }
@@ -171,20 +172,12 @@ public final class Checkpoint implements AutoCloseable {
 
     /// What a load of all tensors may take for slabs of its own, going by the memory that is free now.
     public SlabBudget budget(LoadOptions options) {
-        long largestBytes = 0;
-        for (Catalogue.Located located : catalogue.tensors()) {
-            largestBytes = Math.max(largestBytes, located.entry().bytes());
-        }
-        return budget(largestBytes, options);
+        return budget(catalogue.totals().largestBytes(), options);
     }
 
     /// What a load of these tensors may take for slabs of its own, going by the memory that is free now.
     public SlabBudget budget(int[] tensors, LoadOptions options) {
-        long largestBytes = 0;
-        for (int tensor : tensors) {
-            largestBytes = Math.max(largestBytes, catalogue.tensors().get(tensor).entry().bytes());
-        }
-        return budget(largestBytes, options);
+        return budget(Selection.of(catalogue, tensors).largestBytes(), options);
     }
 
     private static SlabBudget budget(long largestBytes, LoadOptions options) {
@@ -213,7 +206,7 @@ public final class Checkpoint implements AutoCloseable {
         }
         DeviceHome home = DeviceHome.of(options.device());
         // No two ranges fit one slab of a single byte: each gets one of its own, and so its own memory.
-        Selection selection = Selection.of(wanted);
+        Selection selection = Selection.of(Ranges.of(List.copyOf(wanted)));
         LoadPlan plan = plan(selection, 1, options, PlanLimits.Share.ALL);
         try (Device.Scope scope = home.device().enter()) {
             List<DeviceMemory> targets = new ArrayList<>(wanted.size());

@@ -2,6 +2,7 @@ package io.instanttensor;
 
 import io.instanttensor.device.Device;
 import io.instanttensor.plan.LoadPlan;
+import io.instanttensor.plan.Placement;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.read.ChunkReader;
 import io.instanttensor.slab.ClosedException;
@@ -62,6 +63,11 @@ public final class Load implements AutoCloseable {
 
     public LoadPlan plan() {
         return plan;
+    }
+
+    /// What lies in a slab of this load, and where.
+    public List<Placement> placements(Slab slab) {
+        return plan.slabs().get(slab.index()).placements();
     }
 
     /// The next slab; null after the last. Waits as long as it takes.

@@ -8,6 +8,7 @@ import io.instanttensor.header.DType;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
 import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.Ranges;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.Backend;
@@ -83,7 +84,7 @@ class LoadOutlookTest {
             List<Wanted> wanted = List.of(Wanted.part(checkpoint.catalogue(), 0, 0, KIB),
                     Wanted.part(checkpoint.catalogue(), 1, 0, KIB), Wanted.part(checkpoint.catalogue(), 2, 0, KIB),
                     Wanted.part(checkpoint.catalogue(), 3, 0, KIB));
-            LoadPlan plan = LoadPlanner.plan(wanted, new PlanLimits(1, CHUNK, CHUNK, PlanLimits.Share.ALL));
+            LoadPlan plan = LoadPlanner.plan(Ranges.of(wanted), new PlanLimits(1, CHUNK, CHUNK, PlanLimits.Share.ALL));
             assertEquals(new LoadPlan.Counts(4, 4), plan.count(100));
             return LoadOutlook.of(plan, new SlabBudget(4, 1, 2), options(device, OptionalLong.empty()),
                     List.of(new ChunkReader(file, access))).stagingBytes();

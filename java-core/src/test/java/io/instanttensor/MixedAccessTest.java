@@ -69,16 +69,16 @@ class MixedAccessTest {
             try (Load load = checkpoint.load(LoadOptions.defaults(DeviceId.HOST))) {
                 for (Slab next = load.next(); next != null; next = load.next()) {
                     try (Slab slab = next) {
-                        requireRight(checkpoint, slab);
+                        requireRight(checkpoint, load, slab);
                     }
                 }
             }
         }
     }
 
-    private static void requireRight(Checkpoint checkpoint, Slab slab) throws IOException {
+    private static void requireRight(Checkpoint checkpoint, Load load, Slab slab) throws IOException {
         MemorySegment bytes = slab.hostView().orElseThrow();
-        for (Placement placement : slab.layout().placements()) {
+        for (Placement placement : load.placements(slab)) {
             TensorEntry entry = checkpoint.catalogue().tensors().get(placement.wanted().tensor()).entry();
             Path path = checkpoint.catalogue().headers().get(placement.wanted().file()).file();
             MemorySegment file = MemorySegment.ofArray(Files.readAllBytes(path));

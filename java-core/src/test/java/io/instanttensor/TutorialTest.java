@@ -37,7 +37,7 @@ class TutorialTest {
                 // Closing a slab gives its memory to the next one.
                 try (Slab slab = next) {
                     MemorySegment bytes = slab.hostView().orElseThrow();
-                    for (Placement placement : slab.layout().placements()) {
+                    for (Placement placement : load.placements(slab)) {
                         TensorEntry entry = checkpoint.catalogue().tensors().get(placement.wanted().tensor()).entry();
                         MemorySegment tensor = bytes.asSlice(placement.slabOffset(), entry.bytes());
                         lines.add(entry.name() + " " + entry.dtype() + entry.shape() + " " + values(entry, tensor));

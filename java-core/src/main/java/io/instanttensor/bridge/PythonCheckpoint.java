@@ -5,7 +5,6 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import io.instanttensor.Checkpoint;
 import io.instanttensor.LoadOutlook;
-import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.SafetensorsHeader;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.FileAccess;
@@ -26,15 +25,9 @@ public final class PythonCheckpoint {
     /// has opened the checkpoint.
     private CatalogueBlock catalogue;
     private boolean catalogueForgotten;
-    private final long totalBytes;
 
     PythonCheckpoint(Checkpoint checkpoint) {
         this.open = checkpoint;
-        long sum = 0;
-        for (Catalogue.Located located : checkpoint.catalogue().tensors()) {
-            sum += located.entry().bytes();
-        }
-        this.totalBytes = sum;
     }
 
     /// Makes the block that Python will ask for, unless it has asked already.
@@ -68,7 +61,7 @@ public final class PythonCheckpoint {
 
     /// Of all tensors.
     public long totalBytes() {
-        return totalBytes;
+        return open().catalogue().totals().bytes();
     }
 
     public String[] files() {

@@ -5,7 +5,6 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 import io.instanttensor.Load;
 import io.instanttensor.LoadStats;
 import io.instanttensor.dlpack.ManagedTensors;
-import io.instanttensor.plan.Placement;
 import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.slab.Slab;
 import java.lang.foreign.Arena;
@@ -54,9 +53,8 @@ public final class PythonLoad {
             words[at++] = slab.allocationBytes();
         }
         for (SlabLayout slab : slabs) {
-            for (Placement placement : slab.placements()) {
-                words[at++] = placement.slabOffset();
-            }
+            slab.placements().copyOffsets(words, at);
+            at += slab.placements().size();
         }
         return arena.allocateFrom(JAVA_LONG, words).address();
     }
@@ -78,7 +76,7 @@ public final class PythonLoad {
         }
         previous = current;
         current = slab;
-        if (slab.layout().allocationBytes() == 0) {
+        if (slab.allocationBytes() == 0) {
             return EMPTY;
         }
         try {

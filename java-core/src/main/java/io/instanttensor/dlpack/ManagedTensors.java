@@ -106,7 +106,7 @@ public final class ManagedTensors {
         tensor.set(JAVA_LONG, CONTEXT_OFFSET, slot);
         tensor.set(JAVA_LONG, DELETER_OFFSET, Deleter.STUB.address());
         // With what fills up the parts of several ranks: their collective works on equal parts.
-        tensor.set(JAVA_LONG, SHAPE_OFFSET, slab.layout().allocationBytes());
+        tensor.set(JAVA_LONG, SHAPE_OFFSET, slab.allocationBytes());
         return tensor.address();
     }
 

@@ -14,7 +14,9 @@ import java.util.stream.Collectors;
 /// @param headers of the files, in the checkpoint's order
 /// @param tensors what the checkpoint holds; a name may stand more than once
 /// @param duplicates names that several files hold, and those files
-public record Catalogue(List<SafetensorsHeader> headers, List<Located> tensors, Map<String, List<Path>> duplicates) {
+/// @param totals over `tensors`
+public record Catalogue(
+        List<SafetensorsHeader> headers, List<Located> tensors, Map<String, List<Path>> duplicates, Totals totals) {
     /// Of 2^64: an odd number with bits all over, so that a product spreads every bit of its other factor.
     private static final long GOLDEN_RATIO = 0x9E37_79B9_7F4A_7C15L;
 
@@ -22,6 +24,36 @@ public record Catalogue(List<SafetensorsHeader> headers, List<Located> tensors, 
     ///
     /// @param file index into [Catalogue#headers]
     public record Located(int file, TensorEntry entry) {}
+
+    /// What a load of all tensors wants to know of them before it starts.
+    ///
+    /// @param bytes of all together
+    /// @param largestBytes of one
+    /// @param firstOfFiles the first tensor of each file that has any, as indexes
+    public record Totals(long bytes, long largestBytes, List<Integer> firstOfFiles) {
+        private static Totals of(List<Located> tensors) {
+            long bytes = 0;
+            long largestBytes = 0;
+            List<Integer> firstOfFiles = new ArrayList<>();
+            int file = -1;
+            for (int tensor = 0; tensor < tensors.size(); tensor++) {
+                Located located = tensors.get(tensor);
+                long size = located.entry().bytes();
+                bytes = Math.addExact(bytes, size);
+                largestBytes = Math.max(largestBytes, size);
+                if (located.file() != file) {
+                    file = located.file();
+                    firstOfFiles.add(tensor);
+                }
+            }
+            return new Totals(bytes, largestBytes, firstOfFiles);
+        }
+    }
+
+    /// @throws ArithmeticException where all tensors together have more bytes than a number can say
+    public Catalogue(List<SafetensorsHeader> headers, List<Located> tensors, Map<String, List<Path>> duplicates) {
+        this(headers, tensors, duplicates, Totals.of(tensors));
+    }
 
     /// Puts the headers together.
     ///

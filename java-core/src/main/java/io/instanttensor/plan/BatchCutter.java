@@ -11,9 +11,10 @@ final class BatchCutter implements Iterator<Batch> {
     private final long chunkBytes;
     private final long firstSlabOffset;
     private final long endSlabOffset;
-    private final Iterator<Placement> placements;
+    private final Placements placements;
     private final Queue<Batch> complete = new ArrayDeque<>(2);
     private final ChunkCutter chunks;
+    private int begun;
     private boolean finished;
     // What is left of the present placement.
     private int file;
@@ -27,7 +28,7 @@ final class BatchCutter implements Iterator<Batch> {
         this.chunkBytes = slab.limits().chunkBytes();
         this.firstSlabOffset = partBytes * share.rank();
         this.endSlabOffset = firstSlabOffset + partBytes;
-        this.placements = slab.placements().iterator();
+        this.placements = slab.placements();
         this.chunks = new ChunkCutter(chunkBytes, new BatchPacker(slab.index(), slab.limits(), complete));
     }
 
@@ -54,19 +55,19 @@ final class BatchCutter implements Iterator<Batch> {
             fileOffset += bytes;
             slabOffset += bytes;
             leftBytes -= bytes;
-        } else if (placements.hasNext()) {
-            begin(placements.next());
+        } else if (begun < placements.size()) {
+            begin(begun++);
         } else {
             chunks.finish();
             finished = true;
         }
     }
 
-    private void begin(Placement placement) {
-        Wanted wanted = placement.wanted();
-        slabOffset = Math.max(placement.slabOffset(), firstSlabOffset);
-        leftBytes = Math.max(0, Math.min(placement.slabOffset() + wanted.bytes(), endSlabOffset) - slabOffset);
-        file = wanted.file();
-        fileOffset = wanted.fileOffset() + (slabOffset - placement.slabOffset());
+    private void begin(int placement) {
+        long start = placements.slabOffset(placement);
+        slabOffset = Math.max(start, firstSlabOffset);
+        leftBytes = Math.max(0, Math.min(start + placements.bytes(placement), endSlabOffset) - slabOffset);
+        file = placements.file(placement);
+        fileOffset = placements.fileOffset(placement) + (slabOffset - start);
     }
 }

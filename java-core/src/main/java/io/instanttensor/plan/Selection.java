@@ -14,40 +14,35 @@ import java.util.List;
 /// @param bytes the sum over them
 /// @param largestBytes of one
 /// @param firstOfFiles the first of each file that they are in
-public record Selection(List<Wanted> ranges, long bytes, long largestBytes, List<Wanted> firstOfFiles) {
+public record Selection(Ranges ranges, long bytes, long largestBytes, List<Wanted> firstOfFiles) {
     /// @throws ArithmeticException where all of them together have more bytes than a number can say
-    public static Selection of(List<Wanted> ranges) {
+    public static Selection of(Ranges ranges) {
         long bytes = 0;
         long largestBytes = 0;
         BitSet files = new BitSet();
         List<Wanted> firstOfFiles = new ArrayList<>();
-        for (Wanted range : ranges) {
-            bytes = Math.addExact(bytes, range.bytes());
-            largestBytes = Math.max(largestBytes, range.bytes());
-            if (!files.get(range.file())) {
-                files.set(range.file());
-                firstOfFiles.add(range);
+        for (int range = 0; range < ranges.size(); range++) {
+            long rangeBytes = ranges.bytes(range);
+            bytes = Math.addExact(bytes, rangeBytes);
+            largestBytes = Math.max(largestBytes, rangeBytes);
+            if (!files.get(ranges.file(range))) {
+                files.set(ranges.file(range));
+                firstOfFiles.add(ranges.get(range));
             }
         }
         return new Selection(ranges, bytes, largestBytes, firstOfFiles);
     }
 
-    /// All of a checkpoint.
+    /// All of a checkpoint: the catalogue has been counted as it was made.
     public static Selection all(Catalogue catalogue) {
-        int tensors = catalogue.tensors().size();
-        List<Wanted> whole = new ArrayList<>(tensors);
-        for (int tensor = 0; tensor < tensors; tensor++) {
-            whole.add(Wanted.whole(catalogue, tensor));
-        }
-        return of(whole);
+        Ranges ranges = Ranges.all(catalogue);
+        Catalogue.Totals totals = catalogue.totals();
+        return new Selection(ranges, totals.bytes(), totals.largestBytes(),
+                totals.firstOfFiles().stream().map(ranges::get).toList());
     }
 
     /// @param tensors indexes into the catalogue
     public static Selection of(Catalogue catalogue, int[] tensors) {
-        List<Wanted> whole = new ArrayList<>(tensors.length);
-        for (int tensor : tensors) {
-            whole.add(Wanted.whole(catalogue, tensor));
-        }
-        return of(whole);
+        return of(Ranges.some(catalogue, tensors));
     }
 }

@@ -1,7 +1,6 @@
 package io.instanttensor.plan;
 
 import java.util.Iterator;
-import java.util.List;
 import java.util.Spliterator;
 import java.util.Spliterators;
 import java.util.stream.Stream;
@@ -15,7 +14,7 @@ import java.util.stream.StreamSupport;
 /// @param ownBytes what this rank reads of it; gaps that are read along are not counted
 /// @param limits that it was planned within
 public record SlabLayout(
-        int index, long bytes, long allocationBytes, long ownBytes, List<Placement> placements, PlanLimits limits) {
+        int index, long bytes, long allocationBytes, long ownBytes, Placements placements, PlanLimits limits) {
     public SlabLayout {
         if (placements.isEmpty() || bytes < 0 || allocationBytes < bytes || ownBytes < 0) {
             throw new IllegalArgumentException("slab " + index + " of " + bytes + " bytes in " + allocationBytes);

@@ -18,7 +18,9 @@ import java.util.concurrent.atomic.AtomicReference;
 /// Closing is safe from any thread at any time and never blocks: the memory goes to the reclaimer,
 /// which has it used again only after the streams it was handed to have come past this point.
 public final class Slab implements SlabRoom.Target, AutoCloseable {
-    private final SlabLayout layout;
+    private final int index;
+    private final long bytes;
+    private final long allocationBytes;
     private final DeviceId device;
     private final Reclaimer reclaimer;
     private final MemorySource source;
@@ -30,7 +32,10 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
     private volatile SlabMemory memory;
 
     Slab(SlabLayout layout, DeviceId device, MemorySource source, Reclaimer reclaimer, Runnable whenFilled) {
-        this.layout = layout;
+        // Not the layout, and with it the catalogue of all tensors: a slab may be kept for long.
+        this.index = layout.index();
+        this.bytes = layout.bytes();
+        this.allocationBytes = layout.allocationBytes();
         this.device = device;
         this.source = source;
         this.reclaimer = reclaimer;
@@ -38,8 +43,19 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
         this.bytesLeft = new AtomicLong(layout.ownBytes());
     }
 
-    public SlabLayout layout() {
-        return layout;
+    /// In its load's plan.
+    public int index() {
+        return index;
+    }
+
+    /// What views may see of it.
+    public long bytes() {
+        return bytes;
+    }
+
+    /// The memory it takes: `bytes`, or all ranks' parts where ranks share it.
+    public long allocationBytes() {
+        return allocationBytes;
     }
 
     public DeviceId device() {
@@ -58,12 +74,12 @@ public final class Slab implements SlabRoom.Target, AutoCloseable {
         if (present == null) {
             return Optional.of(MemorySegment.NULL);
         }
-        return present.memory().hostView().map(view -> view.asSlice(0, layout.bytes()));
+        return present.memory().hostView().map(view -> view.asSlice(0, bytes));
     }
 
     private SlabMemory handedOutMemory() {
         if (state.get() != SlabState.HANDED_OUT) {
-            throw new IllegalStateException("slab " + layout.index() + " is " + state.get() + ": expected HANDED_OUT");
+            throw new IllegalStateException("slab " + index + " is " + state.get() + ": expected HANDED_OUT");
         }
         return memory;
     }

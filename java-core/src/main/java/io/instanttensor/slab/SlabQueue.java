@@ -18,6 +18,7 @@ import java.util.concurrent.TimeUnit;
 public final class SlabQueue implements SlabRoom {
     private final Device device;
     private final MemorySource source;
+    private final List<SlabLayout> layouts;
     private final List<Slab> slabs;
     private final Object allocation = new Object();
     private final Object changed = new Object();
@@ -32,8 +33,9 @@ public final class SlabQueue implements SlabRoom {
     public SlabQueue(LoadPlan plan, Device device, MemorySource source, Reclaimer reclaimer) {
         this.device = device;
         this.source = source;
-        this.slabs = new ArrayList<>(plan.slabs().size());
-        for (SlabLayout layout : plan.slabs()) {
+        this.layouts = plan.slabs();
+        this.slabs = new ArrayList<>(layouts.size());
+        for (SlabLayout layout : layouts) {
             slabs.add(new Slab(layout, device.id(), source, reclaimer, this::announce));
         }
     }
@@ -89,7 +91,7 @@ public final class SlabQueue implements SlabRoom {
     /// Gives memory to the first slab that has none; called by the one thread that has set `allocating`.
     private boolean allocateNext(boolean wait) throws InterruptedException {
         try {
-            return giveMemory(slabs.get(allocated), wait);
+            return giveMemory(layouts.get(allocated), slabs.get(allocated), wait);
         } finally {
             synchronized (allocation) {
                 allocating = false;
@@ -98,10 +100,10 @@ public final class SlabQueue implements SlabRoom {
         }
     }
 
-    private boolean giveMemory(Slab next, boolean wait) throws InterruptedException {
+    private boolean giveMemory(SlabLayout layout, Slab next, boolean wait) throws InterruptedException {
         SlabMemory memory = null;
-        if (next.layout().allocationBytes() > 0) {
-            memory = source.acquire(next.layout(), wait);
+        if (layout.allocationBytes() > 0) {
+            memory = source.acquire(layout, wait);
             if (memory == null) {
                 return false;
             }
@@ -126,7 +128,7 @@ public final class SlabQueue implements SlabRoom {
             return null;
         }
         Slab next = slabs.get(taken);
-        if (next.layout().ownBytes() == 0 && open(next.layout().index()) == null) {
+        if (layouts.get(taken).ownBytes() == 0 && open(taken) == null) {
             throw failedOrStopped();
         }
         if (!awaitFilled(next, timeoutMillis)) {

@@ -21,7 +21,7 @@ class LoadPlannerTest {
         overRandomInput((wanted, limits, seed) -> {
             for (int rank = 0; rank < limits.share().world(); rank++) {
                 PlanLimits of = withRank(limits, rank);
-                for (SlabLayout slab : LoadPlanner.plan(wanted, of).slabs()) {
+                for (SlabLayout slab : LoadPlanner.plan(Ranges.of(wanted), of).slabs()) {
                     requireExactCover(slab, of.share(), seed);
                 }
             }
@@ -33,7 +33,7 @@ class LoadPlannerTest {
         overRandomInput((wanted, limits, seed) -> {
             List<LoadPlan> plans = new ArrayList<>();
             for (int rank = 0; rank < limits.share().world(); rank++) {
-                plans.add(LoadPlanner.plan(wanted, withRank(limits, rank)));
+                plans.add(LoadPlanner.plan(Ranges.of(wanted), withRank(limits, rank)));
             }
             long read = 0;
             for (LoadPlan plan : plans) {
@@ -49,7 +49,7 @@ class LoadPlannerTest {
     @Test
     void chunksStayWithinMultiplesOfTheirSizeAndSkipNoGapShorterThan64KiB() {
         overRandomInput((wanted, limits, seed) -> {
-            LoadPlan plan = LoadPlanner.plan(wanted, limits);
+            LoadPlan plan = LoadPlanner.plan(Ranges.of(wanted), limits);
             for (SlabLayout slab : plan.slabs()) {
                 Chunk before = null;
                 for (Chunk chunk : slab.chunks().toList()) {
@@ -66,7 +66,7 @@ class LoadPlannerTest {
     @Test
     void orderIsKeptPlacementsAreAlignedAndSlabsKeepTheirSize() {
         overRandomInput((wanted, limits, seed) -> {
-            LoadPlan plan = LoadPlanner.plan(wanted, limits);
+            LoadPlan plan = LoadPlanner.plan(Ranges.of(wanted), limits);
             assertEquals(wanted, placements(plan).stream().map(Placement::wanted).toList(), seed);
             for (SlabLayout slab : plan.slabs()) {
                 long end = 0;
@@ -87,7 +87,7 @@ class LoadPlannerTest {
     void partsOfAllRanksAreOfOneLengthAndStartAtMultiplesOf512() {
         overRandomInput((wanted, limits, seed) -> {
             PlanLimits.Share share = limits.share();
-            for (SlabLayout slab : LoadPlanner.plan(wanted, limits).slabs()) {
+            for (SlabLayout slab : LoadPlanner.plan(Ranges.of(wanted), limits).slabs()) {
                 long part = share.partBytes(slab.bytes());
                 assertTrue(share.world() == 1 || part % 512 == 0, seed);
                 assertEquals(part * share.world(), slab.allocationBytes(), seed);
@@ -100,12 +100,12 @@ class LoadPlannerTest {
     void gapOf64KiBIsNotReadAndAShorterOneIs() {
         PlanLimits limits = limits(1 << 20, 1 << 20);
         Wanted first = wanted(0, 100);
-        LoadPlan apart = LoadPlanner.plan(List.of(first, wanted(100 + (64 << 10), 50)), limits);
+        LoadPlan apart = LoadPlanner.plan(Ranges.of(List.of(first, wanted(100 + (64 << 10), 50))), limits);
         assertEquals(List.of(
                 new Chunk(0, 0, 0, 100, 0, List.of(new Segment(0, 0, 100))),
                 new Chunk(0, 0, 100 + (64 << 10), 50, 100 + (64 << 10), List.of(new Segment(0, 100, 50)))),
                 apart.slabs().getFirst().chunks().toList());
-        LoadPlan together = LoadPlanner.plan(List.of(first, wanted(99 + (64 << 10), 50)), limits);
+        LoadPlan together = LoadPlanner.plan(Ranges.of(List.of(first, wanted(99 + (64 << 10), 50))), limits);
         assertEquals(List.of(new Chunk(0, 0, 0, 149 + (64 << 10), 0,
                 List.of(new Segment(0, 0, 100), new Segment(99 + (64 << 10), 100, 50)))),
                 together.slabs().getFirst().chunks().toList());
@@ -114,32 +114,33 @@ class LoadPlannerTest {
 
     @Test
     void neighboursInTheFileAndInTheSlabAreOneSegment() {
-        LoadPlan plan = LoadPlanner.plan(List.of(wanted(16, 8), wanted(24, 8)), limits(1 << 20, CHUNK));
+        LoadPlan plan = LoadPlanner.plan(Ranges.of(List.of(wanted(16, 8), wanted(24, 8))), limits(1 << 20, CHUNK));
         assertEquals(List.of(new Chunk(0, 0, 16, 16, 16, List.of(new Segment(0, 0, 16)))),
                 plan.slabs().getFirst().chunks().toList());
     }
 
     @Test
     void emptyTensorsTakeAPlaceAndNoRead() {
-        LoadPlan plan = LoadPlanner.plan(List.of(wanted(8, 0), wanted(8, 0)), limits(64, CHUNK));
+        LoadPlan plan = LoadPlanner.plan(Ranges.of(List.of(wanted(8, 0), wanted(8, 0))), limits(64, CHUNK));
         assertEquals(1, plan.slabs().size());
         assertEquals(0, plan.slabs().getFirst().bytes());
         assertEquals(0, plan.slabs().getFirst().allocationBytes());
         assertEquals(2, plan.slabs().getFirst().placements().size());
         assertEquals(List.of(), plan.slabs().getFirst().chunks().toList());
-        assertEquals(new LoadPlan(List.of(), 0, 4096 + (128 << 10)), LoadPlanner.plan(List.of(), limits(64, CHUNK)));
+        assertEquals(new LoadPlan(List.of(), 0, 4096 + (128 << 10)),
+                LoadPlanner.plan(Ranges.of(List.of()), limits(64, CHUNK)));
     }
 
     @Test
     void tensorLargerThanASlabGetsOneOfExactlyItsSize() {
         LoadPlan plan = LoadPlanner.plan(
-                List.of(wanted(0, 10), wanted(10, 101), wanted(111, 10)), limits(100, CHUNK));
+                Ranges.of(List.of(wanted(0, 10), wanted(10, 101), wanted(111, 10))), limits(100, CHUNK));
         assertEquals(List.of(10L, 101L, 10L), plan.slabs().stream().map(SlabLayout::bytes).toList());
     }
 
     @Test
     void planOfATensorThatNoMemoryHoldsIsMadeAtOnceAndCutAsItIsRead() {
-        LoadPlan plan = LoadPlanner.plan(List.of(new Wanted(0, 0, 0, 1L << 62, 1)), limits(1 << 20, CHUNK));
+        LoadPlan plan = LoadPlanner.plan(Ranges.of(List.of(new Wanted(0, 0, 0, 1L << 62, 1))), limits(1 << 20, CHUNK));
         assertEquals(1L << 62, plan.slabs().getFirst().ownBytes());
         assertEquals(10, plan.count(10).chunks());
         assertEquals(new Chunk(0, 0, 0, CHUNK, 0, List.of(new Segment(0, 0, CHUNK))),
@@ -150,13 +151,13 @@ class LoadPlannerTest {
     void bytesThatNoNumberHoldsAreRefused() {
         Wanted half = new Wanted(0, 0, 0, 1L << 62, 1);
         assertEquals("long overflow", assertThrows(ArithmeticException.class,
-                () -> LoadPlanner.plan(List.of(half, half), limits(1 << 20, CHUNK))).getMessage());
+                () -> LoadPlanner.plan(Ranges.of(List.of(half, half)), limits(1 << 20, CHUNK))).getMessage());
     }
 
     @Test
     void copiesOfABatchBringEveryChunksBytesToWhereItsSegmentsSay() {
         overRandomInput((wanted, limits, seed) -> {
-            for (SlabLayout slab : LoadPlanner.plan(wanted, limits).slabs()) {
+            for (SlabLayout slab : LoadPlanner.plan(Ranges.of(wanted), limits).slabs()) {
                 long own = 0;
                 for (Batch batch : batches(slab)) {
                     own += batch.wantedBytes();
@@ -181,7 +182,7 @@ class LoadPlannerTest {
     @Test
     void directReadsOfABatchStayInTheBufferAndOffEachOther() {
         overRandomInput((wanted, limits, seed) -> {
-            LoadPlan plan = LoadPlanner.plan(wanted, limits);
+            LoadPlan plan = LoadPlanner.plan(Ranges.of(wanted), limits);
             assertEquals(limits.batchBytes() + (128 << 10), plan.bufferBytes(), seed);
             for (SlabLayout slab : plan.slabs()) {
                 for (Batch batch : batches(slab)) {
@@ -202,7 +203,7 @@ class LoadPlannerTest {
     @Test
     void chunksThatFillAStretchOfTheFileAreOneCopy() {
         // Cut at 1 MiB, 2 MiB ...: the little before the first cut, four whole chunks, and the next batch.
-        LoadPlan plan = LoadPlanner.plan(List.of(wanted(1_000_000, 5 << 20)),
+        LoadPlan plan = LoadPlanner.plan(Ranges.of(List.of(wanted(1_000_000, 5 << 20))),
                 new PlanLimits(64 << 20, 1 << 20, 4 << 20, PlanLimits.Share.ALL));
         List<Batch> batches = batches(plan.slabs().getFirst());
         assertEquals(List.of(5, 1), batches.stream().map(batch -> batch.chunks().size()).toList());

@@ -56,8 +56,10 @@ class PlanRefusalsTest {
                 () -> new PlanLimits(1, 4096, 4095, PlanLimits.Share.ALL));
         refused("batch of slab 4 that fills nothing", () -> new Batch(4, List.of(), List.of()));
         PlanLimits limits = new PlanLimits(1, 4096, 4096, PlanLimits.Share.ALL);
-        refused("slab 4 of 1 bytes in 1", () -> new SlabLayout(4, 1, 1, 1, List.of(), limits));
-        List<Placement> one = List.of(new Placement(new Wanted(0, 0, 0, 1, 1), 0));
+        Ranges ranges = Ranges.of(List.of(new Wanted(0, 0, 0, 1, 1)));
+        Placements none = new Placements(ranges, new long[1], 0, 0);
+        refused("slab 4 of 1 bytes in 1", () -> new SlabLayout(4, 1, 1, 1, none, limits));
+        Placements one = new Placements(ranges, new long[1], 0, 1);
         refused("slab 4 of -1 bytes in 0", () -> new SlabLayout(4, -1, 0, 0, one, limits));
         refused("slab 4 of 2 bytes in 1", () -> new SlabLayout(4, 2, 1, 1, one, limits));
     }

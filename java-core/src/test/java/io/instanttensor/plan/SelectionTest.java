@@ -44,12 +44,12 @@ class SelectionTest {
 
     @Test
     void nothingHasNoBytesAndNoFiles() {
-        assertEquals(new Selection(List.of(), 0, 0, List.of()), Selection.of(List.of()));
+        assertEquals(new Selection(Ranges.of(List.of()), 0, 0, List.of()), Selection.of(Ranges.of(List.of())));
     }
 
     @Test
     void bytesThatNoNumberCanSayAreRefused() {
         Wanted half = new Wanted(0, 0, 0, Long.MAX_VALUE, 1);
-        assertThrows(ArithmeticException.class, () -> Selection.of(List.of(half, half)));
+        assertThrows(ArithmeticException.class, () -> Selection.of(Ranges.of(List.of(half, half))));
     }
 }

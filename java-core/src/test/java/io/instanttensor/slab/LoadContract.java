@@ -193,7 +193,7 @@ abstract class LoadContract {
                     .toList();
             try (LoadRig load = slabsOf(1).loadInto(borrowed, path)) {
                 for (Slab slab = load.take(); slab != null; slab = load.take()) {
-                    assertEquals(owned.get(slab.layout().index()).address(), slab.address());
+                    assertEquals(owned.get(slab.index()).address(), slab.address());
                     load.requireRight(slab, content);
                     slab.close();
                 }

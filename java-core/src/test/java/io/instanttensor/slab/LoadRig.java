@@ -12,6 +12,7 @@ import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
 import io.instanttensor.plan.Placement;
 import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.Ranges;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.plan.Wanted;
 import io.instanttensor.read.AccessChooser;
@@ -96,7 +97,7 @@ public final class LoadRig implements AutoCloseable {
         this.reclaimer = setup.reclaimer();
         this.file = CheckpointFile.open(path);
         this.plan = LoadPlanner.plan(
-                wanted,
+                Ranges.of(wanted),
                 new PlanLimits(targets.isEmpty() ? setup.slabBytes() : 1, setup.chunkBytes(), 4 * setup.chunkBytes(),
                         PlanLimits.Share.ALL));
         SlabBudget budget = new SlabBudget(setup.capBytes(), setup.slabBytes(), 2);
@@ -144,7 +145,7 @@ public final class LoadRig implements AutoCloseable {
             stream.record(arrived);
             arrived.await();
         }
-        for (Placement placement : slab.layout().placements()) {
+        for (Placement placement : plan.slabs().get(slab.index()).placements()) {
             Wanted wanted = placement.wanted();
             if (wanted.bytes() > 0) {
                 // The stub's device memory is host memory.

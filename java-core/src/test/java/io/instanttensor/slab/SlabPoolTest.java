@@ -8,6 +8,7 @@ import io.instanttensor.device.HostDevice;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
 import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.Ranges;
 import io.instanttensor.plan.SlabBudget;
 import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.plan.Wanted;
@@ -37,7 +38,8 @@ class SlabPoolTest {
         for (int i = 0; i < 2; i++) {
             wanted.add(new Wanted(i, 0, (long) i * SLAB_BYTES / 2, SLAB_BYTES / 2, 8));
         }
-        LoadPlan plan = LoadPlanner.plan(wanted, new PlanLimits(SLAB_BYTES, 4096, 4096, PlanLimits.Share.ALL));
+        PlanLimits limits = new PlanLimits(SLAB_BYTES, 4096, 4096, PlanLimits.Share.ALL);
+        LoadPlan plan = LoadPlanner.plan(Ranges.of(wanted), limits);
         return plan.slabs().getFirst();
     }
 

@@ -9,6 +9,7 @@ import io.instanttensor.plan.Chunk;
 import io.instanttensor.plan.LoadPlan;
 import io.instanttensor.plan.LoadPlanner;
 import io.instanttensor.plan.PlanLimits;
+import io.instanttensor.plan.Ranges;
 import io.instanttensor.plan.Wanted;
 import java.util.ArrayList;
 import java.util.List;
@@ -35,7 +36,7 @@ class ClaimsTest {
         for (int i = 0; i < SLABS; i++) {
             wanted.add(new Wanted(i, 0, (long) i * SLAB, SLAB, 8));
         }
-        return LoadPlanner.plan(wanted, new PlanLimits(SLAB, CHUNK, BATCH, PlanLimits.Share.ALL));
+        return LoadPlanner.plan(Ranges.of(wanted), new PlanLimits(SLAB, CHUNK, BATCH, PlanLimits.Share.ALL));
     }
 
     private Claims claims(Predicate<Chunk> cached) {

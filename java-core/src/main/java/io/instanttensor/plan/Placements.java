@@ -1,0 +1,55 @@
+package io.instanttensor.plan;
+
+import java.util.AbstractList;
+import java.util.Objects;
+import java.util.RandomAccess;
+
+/// What lies in one slab, in the order of its offsets; each placement is made when it is looked at.
+public final class Placements extends AbstractList<Placement> implements RandomAccess {
+    /// Of the whole load.
+    private final Ranges ranges;
+    /// Of the whole load, a number for each range.
+    private final long[] slabOffsets;
+    private final int first;
+    private final int size;
+
+    Placements(Ranges ranges, long[] slabOffsets, int first, int size) {
+        Objects.checkFromIndexSize(first, size, slabOffsets.length);
+        this.ranges = ranges;
+        this.slabOffsets = slabOffsets;
+        this.first = first;
+        this.size = size;
+    }
+
+    @Override
+    public Placement get(int index) {
+        int at = first + Objects.checkIndex(index, size);
+        return new Placement(ranges.get(at), slabOffsets[at]);
+    }
+
+    @Override
+    public int size() {
+        return size;
+    }
+
+    int file(int index) {
+        return ranges.file(first + index);
+    }
+
+    long fileOffset(int index) {
+        return ranges.fileOffset(first + index);
+    }
+
+    long bytes(int index) {
+        return ranges.bytes(first + index);
+    }
+
+    long slabOffset(int index) {
+        return slabOffsets[first + index];
+    }
+
+    /// Where each lies in the slab, in bytes, to an array from an index on.
+    public void copyOffsets(long[] target, int from) {
+        System.arraycopy(slabOffsets, first, target, from, size);
+    }
+}
