@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,6 +68,7 @@ class Load:
 
 
 class Columns:
+    selected = range(COUNT)
     kinds = (Kind("U8", (ELEMENTS,), ELEMENTS),)
 
     def columns(self, indexes: Sequence[int]) -> tuple[list[str], list[tuple[int, int]]]:
@@ -75,9 +77,9 @@ class Columns:
 
 def loading(done: list[Any], framework: Told, *, copy: bool) -> Any:
     load: Any = Load(done)
-    columns: Any = Columns()
     slabs = OwnSlabs(load, framework, lambda _: None)
-    return _loading.tensors(load, columns, range(COUNT), framework, copy=copy, cap_bytes=1 << 30, slabs=slabs)
+    checkpoint: Any = SimpleNamespace(catalogue=Columns(), framework=framework)
+    return _loading.tensors(load, checkpoint, copy=copy, cap_bytes=1 << 30, slabs=slabs)
 
 
 @pytest.mark.parametrize("copy", [True, False])

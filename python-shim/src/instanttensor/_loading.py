@@ -145,14 +145,7 @@ def cap_bytes(checkpoint: Checkpoint) -> int:
 
 
 def tensors(
-    load: SlabLoad,
-    catalogue: Catalogue,
-    selected: Sequence[int],
-    framework: Framework,
-    *,
-    copy: bool,
-    cap_bytes: int,
-    slabs: Slabs,
+    load: SlabLoad, checkpoint: Checkpoint, *, copy: bool, cap_bytes: int, slabs: Slabs
 ) -> Iterator[tuple[str, Any]]:
     """Yields all tensors of a load, in order.
 
@@ -165,14 +158,17 @@ def tensors(
     slabs : Slabs
         The load's.
     """
+    framework = checkpoint.framework
     # One for each tensor, and so no call of Python's.
     streams = framework.streams()
     stop = 0
     for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
         first, stop = stop, stop + count
         base, stream = slabs.take()
+        # Not before: the engine makes it while the first slab is on its way.
+        catalogue = checkpoint.catalogue
         owned = copy and not (count == 1 and slab_bytes > cap_bytes)
-        runs = _runs(catalogue, selected[first:stop], load.offsets(first, stop))
+        runs = _runs(catalogue, catalogue.selected[first:stop], load.offsets(first, stop))
         batches = (_copies if owned else _views)(framework, base, runs)
         # The generator below holds the slab; here nothing may, or it would not come back before the next
         # one is asked for.

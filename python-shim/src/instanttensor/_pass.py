@@ -11,7 +11,6 @@ from . import _agreement, _bridge, _loading, _progress, _stats
 from ._slabs import GatheredSlabs, OwnSlabs
 
 if TYPE_CHECKING:
-    from ._catalogue import Catalogue
     from ._checkpoint import Checkpoint
     from ._distributed import Group
     from ._options import Progress
@@ -38,14 +37,14 @@ def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterat
                 checkpoint.loads.append(load)
                 # Another thread may have closed the file before it knew of this load.
                 checkpoint.alive()
-                catalogue, cap = checkpoint.catalogue, _stats.cap_bytes(load.alive())
-                _warn_of_oversize(catalogue, cap)
+                cap = _stats.cap_bytes(load.alive())
+                _warn_of_oversize(checkpoint, cap)
+                if group is not None:
+                    _ = checkpoint.catalogue
                 slabs = _slabs(checkpoint, load, reporter, cap)
             load.slabs = slabs
             undo.push(lambda _kind, error, _trace: slabs.leave(error))
-        yield from _loading.tensors(
-            load, catalogue, catalogue.selected, checkpoint.framework, copy=copy, cap_bytes=cap, slabs=slabs
-        )
+        yield from _loading.tensors(load, checkpoint, copy=copy, cap_bytes=cap, slabs=slabs)
         reporter.finish()
 
 
@@ -92,13 +91,12 @@ def _end(checkpoint: Checkpoint, load: _loading.SlabLoad) -> None:
             _stats.log_report(checkpoint.stats())
 
 
-def _warn_of_oversize(catalogue: Catalogue, cap: int) -> None:
-    # Nearly always no kind is, and nobody has to look at every tensor before the first.
-    if any(kind.size > cap for kind in catalogue.kinds):
-        _warn_of(catalogue, [index for index in catalogue.selected if catalogue.sizes[index] > cap], cap)
-
-
-def _warn_of(catalogue: Catalogue, large: list[int], cap: int) -> None:
+def _warn_of_oversize(checkpoint: Checkpoint, cap: int) -> None:
+    # Nearly always there is none, and the catalogue need not be here before the first slab.
+    if _bridge.call(checkpoint.alive().largestBytes) <= cap:
+        return
+    catalogue = checkpoint.catalogue
+    large = [index for index in catalogue.selected if catalogue.sizes[index] > cap]
     if large:
         names = [f"{catalogue.names[index]!r} ({catalogue.sizes[index]:,} bytes)" for index in large[:_NAMED]]
         if len(large) > _NAMED:
@@ -106,5 +104,5 @@ def _warn_of(catalogue: Catalogue, large: list[int], cap: int) -> None:
         warnings.warn(
             f"larger than buffer_size ({cap:,} bytes), so each gets storage of its own: {', '.join(names)}",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -64,6 +64,11 @@ public final class PythonCheckpoint {
         return open().catalogue().totals().bytes();
     }
 
+    /// Of the largest tensor; 0 where there is none.
+    public long largestBytes() {
+        return open().catalogue().totals().largestBytes();
+    }
+
     public String[] files() {
         return open().catalogue().headers().stream()
                 .map(header -> header.file().toString())

@@ -8,6 +8,7 @@ import io.instanttensor.dlpack.ManagedTensors;
 import io.instanttensor.plan.SlabLayout;
 import io.instanttensor.slab.Slab;
 import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
 import java.util.List;
 
 /// A load as Python sees it.
@@ -44,19 +45,22 @@ public final class PythonLoad {
     private long writeLayout(List<SlabLayout> slabs) {
         int tensors = slabs.stream().mapToInt(slab -> slab.placements().size()).sum();
         // On the heap first: every access to memory outside is a call.
-        long[] words = new long[1 + 3 * slabs.size() + tensors];
-        int at = 0;
-        words[at++] = slabs.size();
+        long[] numbers = new long[1 + 3 * slabs.size()];
+        int number = 0;
+        numbers[number++] = slabs.size();
         for (SlabLayout slab : slabs) {
-            words[at++] = slab.placements().size();
-            words[at++] = slab.bytes();
-            words[at++] = slab.allocationBytes();
+            numbers[number++] = slab.placements().size();
+            numbers[number++] = slab.bytes();
+            numbers[number++] = slab.allocationBytes();
         }
+        MemorySegment layout = arena.allocate(JAVA_LONG, (long) numbers.length + tensors);
+        MemorySegment.copy(numbers, 0, layout, JAVA_LONG, 0, numbers.length);
+        long at = numbers.length;
         for (SlabLayout slab : slabs) {
-            slab.placements().copyOffsets(words, at);
+            slab.placements().copyOffsets(layout, at);
             at += slab.placements().size();
         }
-        return arena.allocateFrom(JAVA_LONG, words).address();
+        return layout.address();
     }
 
     public long layoutAddress() {

@@ -1,5 +1,8 @@
 package io.instanttensor.plan;
 
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import java.lang.foreign.MemorySegment;
 import java.util.AbstractList;
 import java.util.Objects;
 import java.util.RandomAccess;
@@ -48,8 +51,8 @@ public final class Placements extends AbstractList<Placement> implements RandomA
         return slabOffsets[first + index];
     }
 
-    /// Where each lies in the slab, in bytes, to an array from an index on.
-    public void copyOffsets(long[] target, int from) {
-        System.arraycopy(slabOffsets, first, target, from, size);
+    /// Writes where each lies in the slab, in bytes, as 64-bit numbers, from a number's index on.
+    public void copyOffsets(MemorySegment target, long index) {
+        MemorySegment.copy(slabOffsets, first, target, JAVA_LONG, index * JAVA_LONG.byteSize(), size);
     }
 }

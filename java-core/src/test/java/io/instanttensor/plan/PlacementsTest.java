@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import java.lang.foreign.MemorySegment;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -25,8 +26,10 @@ class PlacementsTest {
     @Test
     void offsetsAreCopiedToWhereTheyAreWanted() {
         long[] target = {-1, -1, -1, -1};
-        lastTwo.copyOffsets(target, 1);
+        MemorySegment memory = MemorySegment.ofArray(target);
+        lastTwo.copyOffsets(memory, 1);
         assertArrayEquals(new long[] {-1, 0, 8, -1}, target);
+        assertThrows(IndexOutOfBoundsException.class, () -> lastTwo.copyOffsets(memory, 3));
     }
 
     @Test
