@@ -4,6 +4,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import io.instanttensor.header.Catalogue;
 import io.instanttensor.header.DType;
+import io.instanttensor.header.SafetensorsHeader;
 import io.instanttensor.header.Shape;
 import io.instanttensor.header.TensorEntry;
 import java.lang.foreign.Arena;
@@ -53,9 +54,10 @@ final class CatalogueBlock {
     private final long bytes;
     private boolean freed;
 
+    /// @param ascii whether no name has any other character
     /// @param maxNameBytes with a byte between each two
     /// @throws IndexOutOfBoundsException where names have more
-    private CatalogueBlock(List<Catalogue.Located> tensors, long maxNameBytes) {
+    private CatalogueBlock(List<Catalogue.Located> tensors, boolean ascii, long maxNameBytes) {
         int count = tensors.size();
         Map<Kind, Integer> numbers = new LinkedHashMap<>();
         int[] kindNumbers = number(tensors, numbers);
@@ -68,17 +70,14 @@ final class CatalogueBlock {
                 * (HEADER_WORDS + (long) COLUMNS * count + (long) KIND_COLUMNS * kinds.size() + dims);
         this.block = arena.allocate(Math.addExact(wordBytes, maxNameBytes), JAVA_LONG.byteAlignment());
         try {
-            BlockWriter names = new BlockWriter(block.asSlice(wordBytes));
-            BlockWriter words = new BlockWriter(block.asSlice(HEADER_WORDS * JAVA_LONG.byteSize()));
+            NameWriter names = new NameWriter(block.asSlice(wordBytes), ascii);
+            WordWriter words = new WordWriter(block.asSlice(HEADER_WORDS * JAVA_LONG.byteSize()));
             for (int number : kindNumbers) {
-                words.putLong(number);
+                words.put(number);
             }
-            for (int i = 0; i < count; i++) {
-                if (i > 0) {
-                    names.putByte((byte) 0);
-                }
-                names.putText(tensors.get(i).entry().name());
-                words.putLong(names.bytes());
+            for (Catalogue.Located located : tensors) {
+                names.put(located.entry().name());
+                words.put(names.bytes());
             }
             names.flush();
             putKinds(kinds, words);
@@ -108,19 +107,19 @@ final class CatalogueBlock {
         return found;
     }
 
-    private static void putKinds(Set<Kind> kinds, BlockWriter words) {
+    private static void putKinds(Set<Kind> kinds, WordWriter words) {
         for (Kind kind : kinds) {
-            words.putLong(kind.dtype.ordinal());
+            words.put(kind.dtype.ordinal());
         }
         for (Kind kind : kinds) {
-            words.putLong(kind.bytes);
+            words.put(kind.bytes);
         }
         for (Kind kind : kinds) {
-            words.putLong(kind.shape.rank());
+            words.put(kind.shape.rank());
         }
         for (Kind kind : kinds) {
             for (int axis = 0; axis < kind.shape.rank(); axis++) {
-                words.putLong(kind.shape.dim(axis));
+                words.put(kind.shape.dim(axis));
             }
         }
     }
@@ -131,11 +130,12 @@ final class CatalogueBlock {
         for (Catalogue.Located located : tensors) {
             chars += located.entry().name().length();
         }
+        boolean ascii = catalogue.headers().stream().allMatch(SafetensorsHeader::asciiNames);
         try {
-            // Nearly all names are of ASCII.
-            return new CatalogueBlock(tensors, chars);
+            // Nearly all other names are of ASCII too.
+            return new CatalogueBlock(tensors, ascii, chars);
         } catch (IndexOutOfBoundsException tooLong) {
-            return new CatalogueBlock(tensors, MAX_CHAR_BYTES * chars);
+            return new CatalogueBlock(tensors, ascii, MAX_CHAR_BYTES * chars);
         }
     }
 

@@ -49,8 +49,9 @@ public final class HeaderReader {
             throws MalformedHeaderException {
         long dataOffset = LENGTH_BYTES + headerBytes;
         DataLayout layout = new DataLayout(file, fileBytes, dataOffset);
+        boolean asciiNames = parsed.tensors() instanceof UsualTensors;
         return new SafetensorsHeader(
-                file, fileBytes, dataOffset, parsed.metadata(), layout.check(parsed.tensors()));
+                file, fileBytes, dataOffset, parsed.metadata(), layout.check(parsed.tensors()), asciiNames);
     }
 
     /// The header of a file that does not exist, as a usual one is read.

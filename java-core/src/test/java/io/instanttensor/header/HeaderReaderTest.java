@@ -1,8 +1,10 @@
 package io.instanttensor.header;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.instanttensor.SafetensorsFiles;
 import io.instanttensor.file.CheckpointFile;
@@ -52,7 +54,15 @@ class HeaderReaderTest {
         long dataOffset = header.dataOffset();
         assertEquals(new SafetensorsHeader(path, dataOffset + 26, dataOffset, Map.of("format", "pt"), List.of(
                 new TensorEntry("b", DType.F32, Shape.of(2, 3), dataOffset, 24),
-                new TensorEntry("a", DType.BF16, Shape.of(), dataOffset + 24, 2))), header);
+                new TensorEntry("a", DType.BF16, Shape.of(), dataOffset + 24, 2)), true), header);
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"é", "\\u00e9", "試", "𝄞"})
+    void namesThatMayHaveOtherCharactersAreNotCalledAscii(String name) throws IOException {
+        String entry = "'%s':{'dtype':'U8','shape':[1],'data_offsets':[%d,%d]}";
+        assertTrue(read("{%s}".formatted(entry.formatted("w", 0, 1)), 1).asciiNames());
+        assertFalse(read("{%s,%s}".formatted(entry.formatted("w", 0, 1), entry.formatted(name, 1, 2)), 2).asciiNames());
     }
 
     @ParameterizedTest
@@ -66,7 +76,7 @@ class HeaderReaderTest {
 
     @Test
     void nothingInItIsAFileToo() throws IOException {
-        assertEquals(new SafetensorsHeader(dir.resolve("a"), 10, 10, null, List.of()), read("{}", 0));
+        assertEquals(new SafetensorsHeader(dir.resolve("a"), 10, 10, null, List.of(), true), read("{}", 0));
         assertEquals(Map.of(), read("{'__metadata__':{}}", 0).metadata());
     }
 
