@@ -153,20 +153,19 @@ class Torch:
         self._geometry(kind)
 
     def views(self, base: Any, runs: Sequence[Run]) -> Iterable[Any]:
-        return self._views(base, runs, alone=True)
+        return chain.from_iterable(self._views(base, runs, alone=True))
 
     def _views(
         self, base: Any, runs: Sequence[Run], bits: torch.dtype | None = None, *, alone: bool = False
-    ) -> Iterable[torch.Tensor]:
-        """The same; where a type is given, of that, which has the size of theirs. What is only copied from need not be
-        alone."""
+    ) -> Iterator[Iterable[torch.Tensor]]:
+        """The same in parts, each made when its first tensor is asked for; where a type is given, of that, which has the
+        size of theirs. What is only copied from need not be alone."""
 
         def single(these: Iterable[tuple[Any, ...]]) -> Iterable[torch.Tensor]:
             made = starmap(self._torch.as_strided, these)
             return map(_alone, made) if alone else made
 
         typed: dict[torch.dtype, torch.Tensor] = {}
-        parts: list[Iterable[torch.Tensor]] = []
         one_by_one: list[tuple[torch.Tensor, tuple[int, ...], tuple[int, ...], int]] = []
         for names, kind, offset in runs:
             element, shape, strides, step = self._geometry(kind)
@@ -175,41 +174,38 @@ class Torch:
                 whole = typed[element] = base.view(bits or element)
             start = offset // element.itemsize
             if len(names) >= LONG_RUN:
-                parts.append(single(one_by_one))
-                firsts = range(0, len(names), _AT_ONCE)
-                together = [(whole, min(_AT_ONCE, len(names) - first), start + first * step) for first in firsts]
-                parts.append(chain.from_iterable(self._neighbours(shape, strides, together)))
+                yield single(one_by_one)
                 one_by_one = []
+                for first in range(0, len(names), _AT_ONCE):
+                    count = min(_AT_ONCE, len(names) - first)
+                    yield self._neighbours(whole, shape, strides, start + first * step, count)
                 continue
             for _ in names:
                 one_by_one.append((whole, shape, strides, start))
                 start += step
-        parts.append(single(one_by_one))
-        return chain.from_iterable(parts)
+        yield single(one_by_one)
 
     def _neighbours(
-        self, shape: tuple[int, ...], strides: tuple[int, ...], together: Iterable[tuple[torch.Tensor, int, int]]
-    ) -> Iterator[Iterable[torch.Tensor]]:
-        """Tensors of one shape that lie side by side: for each of `together` as many as it says, from where it says,
-        made when the first of them is asked for."""
-        for whole, count, start in together:
-            # One call into torch for all of them: a third of the time of one for each.
-            if shape:
-                rows = whole.as_strided((count * shape[0], *shape[1:]), strides, start)
-                # Tensors alone as they come, and so in two thirds of the time of unbind or split.
-                yield self._torch.unsafe_split_with_sizes(rows, [shape[0]] * count)
-            else:
-                yield map(_alone, whole.as_strided((count,), (1,), start).unbind(0))
+        self, whole: torch.Tensor, shape: tuple[int, ...], strides: tuple[int, ...], start: int, count: int
+    ) -> Iterable[torch.Tensor]:
+        """Tensors of one shape that lie side by side: one call into torch for all of them, which takes a third of the
+        time of one for each."""
+        if shape:
+            rows = whole.as_strided((count * shape[0], *shape[1:]), strides, start)
+            # Tensors alone as they come, and so in two thirds of the time of unbind or split.
+            return self._torch.unsafe_split_with_sizes(rows, [shape[0]] * count)
+        return map(_alone, whole.as_strided((count,), (1,), start).unbind(0))
 
     def copies(self, base: Any, runs: Sequence[Run]) -> list[Any]:
         if self.ordinal < 0:
             as_bytes = any(self._geometry(run.kind)[0] in self._copied_as_bytes for run in runs)
-            return list(map(self.own if as_bytes else self._torch.clone, self._views(base, runs)))
+            return list(map(self.own if as_bytes else self._torch.clone, chain.from_iterable(self._views(base, runs))))
         # As integers: as floats it would change the bits of NaNs.
         copies: dict[int, Iterator[torch.Tensor]] = {}
         for itemsize, bits in self._bits.items():
             alike = [run for run in runs if self._geometry(run.kind)[0].itemsize == itemsize]
-            copies[itemsize] = iter(self._copied(list(self._views(base, alike, bits))))
+            views = chain.from_iterable(self._views(base, alike, bits))
+            copies[itemsize] = iter(self._copied(list(views)))
         typed: list[torch.Tensor] = []
         for run in runs:
             element = self._geometry(run.kind)[0]

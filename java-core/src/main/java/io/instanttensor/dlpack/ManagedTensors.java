@@ -1,7 +1,6 @@
 package io.instanttensor.dlpack;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
-import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import io.instanttensor.slab.Slab;
@@ -95,18 +94,17 @@ public final class ManagedTensors {
         long address = slab.address();
         int slot = claim(slab);
         MemorySegment tensor = at(slot);
-        tensor.set(JAVA_LONG, 0, address);
-        tensor.set(JAVA_INT, 8, slab.device().kind().dlpackType());
-        tensor.set(JAVA_INT, 12, slab.device().ordinal());
-        tensor.set(JAVA_INT, 16, 1);
-        tensor.set(JAVA_INT, 20, DL_UINT8);
-        tensor.set(JAVA_LONG, 24, tensor.address() + SHAPE_OFFSET);
-        tensor.set(JAVA_LONG, 32, 0);
-        tensor.set(JAVA_LONG, 40, 0);
-        tensor.set(JAVA_LONG, CONTEXT_OFFSET, slot);
-        tensor.set(JAVA_LONG, DELETER_OFFSET, Deleter.STUB.address());
-        // With what fills up the parts of several ranks: their collective works on equal parts.
-        tensor.set(JAVA_LONG, SHAPE_OFFSET, slab.allocationBytes());
+        // At once: every single access to such memory is a call.
+        long[] words = {
+            address,
+            Integer.toUnsignedLong(slab.device().kind().dlpackType()) | (long) slab.device().ordinal() << Integer.SIZE,
+            1 | (long) DL_UINT8 << Integer.SIZE,
+            tensor.address() + SHAPE_OFFSET, 0, 0,
+            slot, Deleter.STUB.address(),
+            // With what fills up the parts of several ranks: their collective works on equal parts.
+            slab.allocationBytes(),
+        };
+        MemorySegment.copy(words, 0, tensor, JAVA_LONG, 0, words.length);
         return tensor.address();
     }
 
