@@ -158,8 +158,8 @@ class Torch:
     def _views(
         self, base: Any, runs: Sequence[Run], bits: torch.dtype | None = None, *, alone: bool = False
     ) -> Iterator[Iterable[torch.Tensor]]:
-        """The same in parts, each made when its first tensor is asked for; where a type is given, of that, which has the
-        size of theirs. What is only copied from need not be alone."""
+        """The same in parts, each made when its first tensor is asked for; where a type is given, of that, which has
+        the size of theirs. What is only copied from need not be alone."""
 
         def single(these: Iterable[tuple[Any, ...]]) -> Iterable[torch.Tensor]:
             made = starmap(self._torch.as_strided, these)
