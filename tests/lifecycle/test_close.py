@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from instanttensor import safe_open
+from instanttensor._catalogue import Catalogue
+from instanttensor._slabs import OwnSlabs
 from lifecycle_support import TENSOR_BYTES, check, eventually, readers
 from safetensors import SafetensorError
 from slow_files import SlowFiles
@@ -52,6 +55,40 @@ def test_closing_inside_of_the_loop_ends_it_and_leaves_what_was_handed_out(check
         check(name, tensor)
     assert len(kept) == 5
     eventually(lambda: not readers(), "readers gone")
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_closing_between_the_first_slab_and_the_catalogue_frees_the_slab(
+    checkpoint: Path, copy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f = safe_open(checkpoint, "pt", copy=copy, buffer_size=THREE_SLABS)
+    taken = []
+    take = OwnSlabs.take
+
+    def take_and_close(self: OwnSlabs) -> tuple[Any, int]:
+        slab = take(self)
+        taken.append(weakref.ref(slab[0]))
+        f.close()
+        return slab
+
+    monkeypatch.setattr(OwnSlabs, "take", take_and_close)
+    with closed():
+        next(f.tensors())
+    assert len(taken) == 1
+    eventually(lambda: taken[0]() is None, "the slab is freed")
+
+
+def test_the_catalogue_is_decoded_when_the_first_slab_is_there(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    take, decode = OwnSlabs.take, Catalogue._decode
+    monkeypatch.setattr(OwnSlabs, "take", lambda self: (take(self), done.append("slab"))[0])
+    monkeypatch.setattr(Catalogue, "_decode", lambda self, block: (done.append("catalogue"), decode(self, block))[1])
+    with safe_open(checkpoint, "np", copy=False) as f:
+        for name, tensor in f.tensors():
+            check(name, tensor)
+    assert done[:2] == ["slab", "catalogue"]
 
 
 def test_another_thread_may_close_while_this_one_loads(checkpoint: Path) -> None:

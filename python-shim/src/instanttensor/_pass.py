@@ -40,6 +40,7 @@ def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterat
                 cap = _stats.cap_bytes(load.alive())
                 _warn_of_oversize(checkpoint, cap)
                 if group is not None:
+                    # Decoded now: later the others would not be told that it failed.
                     _ = checkpoint.catalogue
                 slabs = _slabs(checkpoint, load, reporter, cap)
             load.slabs = slabs

@@ -177,7 +177,11 @@ public final class Checkpoint implements AutoCloseable {
 
     /// What a load of these tensors may take for slabs of its own, going by the memory that is free now.
     public SlabBudget budget(int[] tensors, LoadOptions options) {
-        return budget(Selection.of(catalogue, tensors).largestBytes(), options);
+        long largestBytes = 0;
+        for (int tensor : tensors) {
+            largestBytes = Math.max(largestBytes, catalogue.tensors().get(tensor).entry().bytes());
+        }
+        return budget(largestBytes, options);
     }
 
     private static SlabBudget budget(long largestBytes, LoadOptions options) {

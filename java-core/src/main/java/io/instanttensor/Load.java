@@ -65,7 +65,9 @@ public final class Load implements AutoCloseable {
         return plan;
     }
 
-    /// What lies in a slab of this load, and where.
+    /// What lies in a slab, and where.
+    ///
+    /// @param slab of this load
     public List<Placement> placements(Slab slab) {
         return plan.slabs().get(slab.index()).placements();
     }

@@ -130,6 +130,7 @@ final class CatalogueBlock {
         for (Catalogue.Located located : tensors) {
             chars += located.entry().name().length();
         }
+        // One file with another header makes all names be encoded.
         boolean ascii = catalogue.headers().stream().allMatch(SafetensorsHeader::asciiNames);
         try {
             // Nearly all other names are of ASCII too.

@@ -4,8 +4,8 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.MemorySegment;
 
-/// Writes 64-bit numbers one behind the other into memory outside of the heap. Through a small array, since every single
-/// access to such memory is a call.
+/// Writes 64-bit numbers one behind the other into memory outside of the heap. Through a small array, since every
+/// single access to such memory is a call.
 final class WordWriter {
     private static final int BUFFER_WORDS = 1 << 11;
 

@@ -27,7 +27,7 @@ public record Catalogue(
 
     /// What a load of all tensors wants to know of them before it starts.
     ///
-    /// @param bytes of all together
+    /// @param bytes of all together, or the largest number where they have more: files with holes may claim as much
     /// @param largestBytes of one
     /// @param firstOfFiles the first tensor of each file that has any, as indexes
     public record Totals(long bytes, long largestBytes, List<Integer> firstOfFiles) {
@@ -39,18 +39,18 @@ public record Catalogue(
             for (int tensor = 0; tensor < tensors.size(); tensor++) {
                 Located located = tensors.get(tensor);
                 long size = located.entry().bytes();
-                bytes = Math.addExact(bytes, size);
+                bytes = size > Long.MAX_VALUE - bytes ? Long.MAX_VALUE : bytes + size;
                 largestBytes = Math.max(largestBytes, size);
                 if (located.file() != file) {
                     file = located.file();
                     firstOfFiles.add(tensor);
                 }
             }
-            return new Totals(bytes, largestBytes, firstOfFiles);
+            return new Totals(bytes, largestBytes, List.copyOf(firstOfFiles));
         }
     }
 
-    /// @throws ArithmeticException where all tensors together have more bytes than a number can say
+    /// @param tensors those of a file behind those of the files before it
     public Catalogue(List<SafetensorsHeader> headers, List<Located> tensors, Map<String, List<Path>> duplicates) {
         this(headers, tensors, duplicates, Totals.of(tensors));
     }

@@ -4,8 +4,9 @@ import java.util.AbstractList;
 import java.util.List;
 import java.util.RandomAccess;
 
-/// Tensors of a usual header, whose names are ASCII. Its numbers fit those of an entry, so that there is one object of each tensor and not two:
-/// of 200,000 tensors that is a garbage collection less. What the JSON said is made of it for whoever asks.
+/// Tensors of a usual header, whose names are ASCII. Its numbers fit those of an entry, so that there is one object of
+/// each tensor and not two: of 200,000 tensors that is a garbage collection less. What the JSON said is made of it for
+/// whoever asks.
 final class UsualTensors extends AbstractList<ParsedHeader.Tensor> implements RandomAccess {
     private final long dataOffset;
     private final List<TensorEntry> entries;

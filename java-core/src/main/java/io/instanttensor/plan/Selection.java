@@ -7,8 +7,8 @@ import java.util.List;
 
 /// What a load wants, and all that has to be known of it before it can be planned.
 ///
-/// What planning has to find out of all tensors is here, so that Java's start can rehearse them: in a first load, code that the JVM has
-/// not compiled yet took 10 ms for 20,000 tensors.
+/// What planning has to find out of all tensors is here, so that Java's start can rehearse it: in a first load, code that
+/// the JVM has not compiled yet took 10 ms for 20,000 tensors.
 ///
 /// @param ranges in the checkpoint's order; any other order works and reads less in one go
 /// @param bytes the sum over them

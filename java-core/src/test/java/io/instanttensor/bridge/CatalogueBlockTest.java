@@ -20,8 +20,12 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class CatalogueBlockTest {
-    private static final List<SafetensorsHeader> OF_ANY_NAMES =
-            List.of(new SafetensorsHeader(Path.of("any"), 8, 8, null, List.of(), false));
+    private static final List<SafetensorsHeader> OF_ASCII_NAMES = headers(true);
+    private static final List<SafetensorsHeader> OF_ANY_NAMES = headers(false);
+
+    private static List<SafetensorsHeader> headers(boolean asciiNames) {
+        return List.of(new SafetensorsHeader(Path.of("model.safetensors"), 8, 8, null, List.of(), asciiNames));
+    }
 
     @Test
     void columnsThenKindsThenNames() {
@@ -61,7 +65,8 @@ class CatalogueBlockTest {
             joined.append(tensors.isEmpty() ? "" : "\0").append(name);
             tensors.add(new Catalogue.Located(0, new TensorEntry(name, DType.U8, Shape.of(1), tensors.size(), 1)));
         }
-        CatalogueBlock block = CatalogueBlock.of(new Catalogue(characters.equals("w") ? List.of() : OF_ANY_NAMES, tensors, Map.of()));
+        List<SafetensorsHeader> headers = characters.equals("w") ? OF_ASCII_NAMES : OF_ANY_NAMES;
+        CatalogueBlock block = CatalogueBlock.of(new Catalogue(headers, tensors, Map.of()));
         byte[] names = joined.toString().getBytes(StandardCharsets.UTF_8);
         MemorySegment found = MemorySegment.ofAddress(block.address()).reinterpret(block.bytes());
         assertEquals(names.length, found.get(ValueLayout.JAVA_LONG, 24));

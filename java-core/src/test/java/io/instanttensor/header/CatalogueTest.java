@@ -13,7 +13,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/// What ranks that load together compare.
+/// What all tensors come to, and what ranks that load together compare.
 class CatalogueTest {
     private static final String FIRST = "{'__metadata__':{'format':'pt'},"
             + "'a':{'dtype':'F32','shape':[2,3],'data_offsets':[0,24]},"
@@ -27,6 +27,22 @@ class CatalogueTest {
             read.add(HeaderReader.parse(Path.of(folder, Integer.toString(read.size())), text, 28));
         }
         return Catalogue.of(read, owners);
+    }
+
+    @Test
+    void totalsAreOverTheTensorsThatCount() throws IOException {
+        assertEquals(new Catalogue.Totals(56, 28, List.of(0, 2)), of(Map.of(), "here", FIRST, SECOND).totals());
+        // An index takes both tensors of the first file from elsewhere: it has none left.
+        Map<String, Path> owners = Map.of("a", Path.of("here", "1"), "b", Path.of("here", "1"));
+        assertEquals(new Catalogue.Totals(56, 28, List.of(0, 2)), of(owners, "here", FIRST, FIRST, SECOND).totals());
+        assertEquals(new Catalogue.Totals(0, 0, List.of()), of(Map.of(), "here").totals());
+    }
+
+    @Test
+    void totalsOfFilesThatClaimTooMuchAreTheLargestNumber() {
+        Catalogue.Located half = new Catalogue.Located(
+                0, new TensorEntry("a", DType.U8, Shape.of(1L << 62), 0, 1L << 62));
+        assertEquals(Long.MAX_VALUE, new Catalogue(List.of(), List.of(half, half), Map.of()).totals().bytes());
     }
 
     private static long fingerprint(String... headers) throws IOException {
