@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from instanttensor import _loading
+from instanttensor import _batches
 from instanttensor._catalogue import Kind, Run, _counted
 from instanttensor._errors import UnsupportedDtypeError
 from instanttensor._frameworks import Numpy, Torch
@@ -43,7 +43,7 @@ def as_on_a_gpu() -> Torch:
 
 def runs(kinds: list[Kind], offsets: list[int]) -> list[tuple[str, Kind, int]]:
     columns: Any = Columns(kinds)
-    found = _loading._runs(columns, range(len(kinds)), offsets)
+    found = _batches.runs_of(columns, range(len(kinds)), offsets)
     return [(" ".join(run.names), run.kind, run.offset) for run in found]
 
 
@@ -70,12 +70,12 @@ def test_short_runs_are_made_together_and_long_ones_alone() -> None:
     torch_ = Torch(torch.device("cpu"))
     long = Run(["a", "b", "c", "d"], BYTES, 8)
     short, other, empty = Run(["x"], BYTES, 0), Run(["y", "z"], HALVES, 24), Run(["e"], NOTHING, 0)
-    made = _loading._stretches(torch_, [short, other, long, short, empty, other, short])
+    made = _batches._stretches(torch_, [short, other, long, short, empty, other, short])
     assert names_of(made) == [["x", "y z"], ["a b c d"], ["x"], ["e"], ["y z", "x"]]
 
 
 def test_what_comes_before_a_type_that_torch_has_not_is_made() -> None:
-    made = _loading._stretches(Torch(torch.device("cpu")), [Run(["x"], BYTES, 0), Run(["y"], NONE, 4)])
+    made = _batches._stretches(Torch(torch.device("cpu")), [Run(["x"], BYTES, 0), Run(["y"], NONE, 4)])
     assert names_of([next(made)]) == [["x"]]
     with pytest.raises(UnsupportedDtypeError, match="tensor 'y': dtype F6_E2M3: torch .* has no element type for it"):
         next(made)
@@ -84,7 +84,7 @@ def test_what_comes_before_a_type_that_torch_has_not_is_made() -> None:
 @pytest.mark.parametrize(
     "framework", [Torch(torch.device("cpu")), as_on_a_gpu(), Numpy()], ids=["host", "gpu", "numpy"]
 )
-@pytest.mark.parametrize("make", [_loading._views, _loading._copies])
+@pytest.mark.parametrize("make", [_batches.views, _batches.copies])
 def test_each_tensor_has_its_own_bytes(framework: Any, make: Any) -> None:
     kinds = [SCALAR, BYTES, BYTES, NOTHING, SCALAR, SCALAR, NOTHING, *[BYTES] * 150, *[SCALAR, BYTES] * 40]
     offsets, at = [], 0
@@ -94,13 +94,13 @@ def test_each_tensor_has_its_own_bytes(framework: Any, make: Any) -> None:
     base = np.arange(at, dtype=np.int32).astype(np.uint8)
     columns: Any = Columns(kinds)
     made = make(framework, base if isinstance(framework, Numpy) else torch.from_numpy(base),
-                _loading._runs(columns, range(len(kinds)), offsets))
+                _batches.runs_of(columns, range(len(kinds)), offsets))
     found = [(name, tensor) for batch in made for name, tensor in zip(*batch)]
     assert [name for name, _ in found] == list(map(str, range(len(kinds))))
     for (_, tensor), kind, offset in zip(found, kinds, offsets):
         assert tuple(tensor.shape) == kind.shape
         assert np.asarray(tensor).tobytes() == base[offset : offset + kind.size].tobytes()
-        if make is _loading._copies and isinstance(framework, Torch):
+        if make is _batches.copies and isinstance(framework, Torch):
             assert tensor.untyped_storage().nbytes() == kind.size
 
 
@@ -116,7 +116,7 @@ def test_signalling_nans_keep_their_bits(framework: Torch) -> None:
         0x7F817F81, 0xFF81FFA1, 0x7FA00001, 0, 1, 0x7FF40000, 0x7D01FC01, 0, 0x7FA00001, 0xFFA00001, 0xFFFF0001, 0x7FFF
     ]  # fmt: skip
     base = torch.from_numpy(np.array(words, dtype=np.uint32).view(np.uint8))
-    (batch,) = _loading._copies(framework, base, runs)
+    (batch,) = _batches.copies(framework, base, runs)
     found = b"".join(bytes(tensor.view(torch.uint8).tolist()) for _, tensor in zip(*batch))
     spans = [(run.offset, run.offset + run.kind.size * len(run.names)) for run in runs]
     assert found == b"".join(bytes(base[start:stop].tolist()) for start, stop in spans)
@@ -125,7 +125,7 @@ def test_signalling_nans_keep_their_bits(framework: Torch) -> None:
 @pytest.mark.parametrize("framework", [Torch(torch.device("cpu")), as_on_a_gpu()], ids=["host", "gpu"])
 def test_packed_pairs_are_copied_bit_by_bit(framework: Torch) -> None:
     base = torch.arange(16, dtype=torch.uint8)
-    (batch,) = _loading._copies(framework, base, [Run(["a", "b"], PAIRS, 4)])
+    (batch,) = _batches.copies(framework, base, [Run(["a", "b"], PAIRS, 4)])
     found = dict(zip(*batch))
     assert {name: tensor.view(torch.uint8).tolist() for name, tensor in found.items()} == {
         "a": [4, 5, 6, 7], "b": [8, 9, 10, 11]
@@ -133,13 +133,13 @@ def test_packed_pairs_are_copied_bit_by_bit(framework: Torch) -> None:
 
 
 @pytest.mark.parametrize("kinds", [[BYTES] * 300, [BYTES, HALVES], [SCALAR] * 5, [SCALAR, BYTES]])
-@pytest.mark.parametrize("make", [_loading._views, _loading._copies])
+@pytest.mark.parametrize("make", [_batches.views, _batches.copies])
 def test_a_tensor_is_nothing_to_its_neighbours_but_their_memory(kinds: list[Kind], make: Any) -> None:
     base = torch.zeros(4 * len(kinds), dtype=torch.uint8)
     floats = [Kind("F32", (), 4) if kind is SCALAR else Kind("F32", (1,), 4) for kind in kinds]
     columns: Any = Columns(floats)
     offsets = range(0, 4 * len(kinds), 4)
-    made = make(Torch(torch.device("cpu")), base, _loading._runs(columns, range(len(kinds)), offsets))
+    made = make(Torch(torch.device("cpu")), base, _batches.runs_of(columns, range(len(kinds)), offsets))
     tensors = [tensor for batch in made for _, tensor in zip(*batch)]
     first = torch.nn.Parameter(tensors[0])
     squared = (first * first).sum()
@@ -183,7 +183,7 @@ def test_whoever_replaces_torch_empty_for_floats_gets_the_type_of_the_file(monke
 def test_a_group_ends_at_so_many_tensors_or_bytes() -> None:
     small, half = Run([str(i) for i in range(130)], BYTES, 0), Kind("U8", (40 << 20,), 40 << 20)
     large = Run(["a", "b", "c"], half, 1024)
-    groups = _loading._groups(Torch(torch.device("cpu")), [small, large])
+    groups = _batches._groups(Torch(torch.device("cpu")), [small, large])
     assert [[(run.names, run.offset) for run in group] for group in groups] == [
         [([str(i) for i in range(64)], 0)],
         [([str(i) for i in range(64, 128)], 256)],
@@ -195,7 +195,7 @@ def test_a_group_ends_at_so_many_tensors_or_bytes() -> None:
 def test_the_slab_is_let_go_of_before_the_last_copies_are_seen() -> None:
     base = torch.zeros(4 * 100, dtype=torch.uint8)
     gone = weakref.ref(base)
-    batches = _loading._copies(Torch(torch.device("cpu")), base, [Run([str(i) for i in range(100)], BYTES, 0)])
+    batches = _batches.copies(Torch(torch.device("cpu")), base, [Run([str(i) for i in range(100)], BYTES, 0)])
     del base
     first = next(batches)
     assert gone() is not None
@@ -207,7 +207,7 @@ def test_the_slab_is_let_go_of_before_the_last_copies_are_seen() -> None:
 
 def test_a_copy_is_let_go_of_as_it_is_handed_out() -> None:
     base = torch.zeros(4 * 3, dtype=torch.uint8)
-    (batch,) = _loading._copies(Torch(torch.device("cpu")), base, [Run(["a", "b", "c"], BYTES, 0)])
+    (batch,) = _batches.copies(Torch(torch.device("cpu")), base, [Run(["a", "b", "c"], BYTES, 0)])
     seen: list[Any] = []
     for _, tensor in zip(*batch):
         assert [there() is None for there in seen] == [True] * len(seen)
@@ -215,7 +215,7 @@ def test_a_copy_is_let_go_of_as_it_is_handed_out() -> None:
         del tensor
 
 
-@pytest.mark.parametrize("batches", [_loading._views, _loading._copies])
+@pytest.mark.parametrize("batches", [_batches.views, _batches.copies])
 def test_a_type_that_is_missing_does_not_cost_the_tensors_before_it(batches: Any) -> None:
     base = torch.arange(12, dtype=torch.uint8)
     found: list[str] = []

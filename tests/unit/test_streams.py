@@ -79,7 +79,8 @@ def loading(done: list[Any], framework: Told, *, copy: bool) -> Any:
     load: Any = Load(done)
     slabs = OwnSlabs(load, framework, lambda _: None)
     checkpoint: Any = SimpleNamespace(catalogue=Columns(), framework=framework)
-    return _loading.tensors(load, checkpoint, copy=copy, cap_bytes=1 << 30, slabs=slabs)
+    begun = _loading.Begun(load, slabs, 1 << 30, lambda: None)
+    return _loading.tensors(checkpoint, lambda undo: begun, copy=copy)
 
 
 @pytest.mark.parametrize("copy", [True, False])

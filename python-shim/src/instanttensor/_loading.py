@@ -1,38 +1,23 @@
-"""Loads under way: waiting for slabs, and turning them into tensors."""
+"""Loads under way: waiting for slabs, and handing out their tensors."""
 
 from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, repeat
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from . import _bridge
+from . import _batches, _bridge
 from ._bridge import call, keep
 from ._capsule import Export
-from ._catalogue import Run
 from ._checkpoint import Load
-from ._errors import SafetensorError, UnsupportedDtypeError, about
-from ._frameworks import LONG_RUN
+from ._errors import SafetensorError
 
 if TYPE_CHECKING:
-    from ._catalogue import Catalogue
     from ._checkpoint import Checkpoint
     from ._frameworks import Framework
     from ._java import JavaCheckpoint, JavaLoad
-
-# Copies are made in groups, which is cheaper than one by one; a group is what lies ready for the
-# caller at most, in tensors and in bytes.
-_GROUP_TENSORS = 64
-_GROUP_BYTES = 64 << 20
-# Of short runs, so many are prepared before the first tensor of them is seen.
-_STRETCH_RUNS = 1024
-
-
-# Names, and as many tensors, made as they are asked for.
-_Batch: TypeAlias = tuple[Iterable[str], Iterable[Any]]
-
 
 class Slabs(Protocol):
     """Where slabs come from, one after the other."""
@@ -144,184 +129,107 @@ def cap_bytes(checkpoint: Checkpoint) -> int:
     return int(call(java.capBytes, address, count, options))
 
 
-def tensors(
-    load: SlabLoad, checkpoint: Checkpoint, *, copy: bool, cap_bytes: int, slabs: Slabs
-) -> Iterator[tuple[str, Any]]:
-    """Yields all tensors of a load, in order.
+class Begun(NamedTuple):
+    """A load that has been started.
+
+    Attributes
+    ----------
+    load : SlabLoad
+    slabs : Slabs
+        The load's.
+    cap_bytes : int
+        A tensor that is larger lies in storage of its own already.
+    finish : callable
+        Called behind the last tensor.
+    """
+
+    load: SlabLoad
+    slabs: Slabs
+    cap_bytes: int
+    finish: Callable[[], None]
+
+
+def tensors(checkpoint: Checkpoint, begin: Callable[[ExitStack], Begun], *, copy: bool) -> Iterator[tuple[str, Any]]:
+    """Yields all tensors of a load, in order. One generator from here to the caller: of what a small tensor takes, a
+    second one would be 3 %.
 
     Parameters
     ----------
+    begin : callable
+        Starts the load, when its first tensor is asked for, and leaves what ends it.
     copy : bool
         Whether tensors own their storage, or are views of slabs.
-    cap_bytes : int
-        A tensor that is larger lies in storage of its own already.
-    slabs : Slabs
-        The load's.
     """
     framework = checkpoint.framework
-    # One for each tensor, and so no call of Python's.
-    streams = framework.streams()
-    stop = 0
-    for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
-        first, stop = stop, stop + count
-        base, stream = slabs.take()
-        # Not before: the engine makes it while the first slab is on its way.
-        catalogue = checkpoint.catalogue
-        owned = copy and not (count == 1 and slab_bytes > cap_bytes)
-        runs = _runs(catalogue, catalogue.selected[first:stop], load.offsets(first, stop))
-        batches = (_copies if owned else _views)(framework, base, runs)
-        # The generator below holds the slab; here nothing may, or it would not come back before the next
-        # one is asked for.
-        del base
-        while True:
-            # Before anything is queued for the next ones: copies go to the stream that is current.
-            made_on = stream = _followed(load, framework, stream)
-            batch = next(batches, None)
-            if batch is None:
-                break
-            for name, tensor, now in zip(*batch, streams):
+    with ExitStack() as undo:
+        begun = begin(undo)
+        load, current = begun.load, _CurrentStream(begun.load, framework)
+        # Where the caller leaves early, the slab goes back before its load ends.
+        batches = undo.enter_context(closing(_made(checkpoint, begun, current, copy=copy)))
+        # One for each tensor, and so no call of Python's.
+        streams = framework.streams()
+        for names, made, owned in batches:
+            made_on = stream = current.stream
+            for name, tensor, now in zip(names, made, streams):
                 if now != stream:
-                    stream = _followed(load, framework, stream)
+                    stream = current.follow()
                 if owned and stream != made_on:
                     framework.keep_for_current(tensor)
                 if load.java is None:
                     load.alive()
                 yield name, tensor
-            del batch, tensor
+            del names, made, tensor
+        begun.finish()
+
+
+class _CurrentStream:
+    """The caller's current stream, which the present slab is ready for.
+
+    Attributes
+    ----------
+    stream : int
+        As it was when it was last looked at.
+    """
+
+    def __init__(self, load: SlabLoad, framework: Framework) -> None:
+        self._load = load
+        self._framework = framework
+        self.stream = 0
+
+    def follow(self) -> int:
+        """Looks; where it is another one, that waits for the one before, and the slab for it."""
+        now = self._framework.stream()
+        if now != self.stream:
+            call(self._load.alive().alsoOn, now)
+            self._framework.follow(self.stream)
+            self.stream = now
+        return now
+
+
+def _made(
+    checkpoint: Checkpoint, begun: Begun, current: _CurrentStream, *, copy: bool
+) -> Generator[tuple[Iterable[str], Iterable[Any], bool], None, None]:
+    """Names and tensors, some at a time; and whether these are copies, made on the current stream."""
+    load, slabs, cap_bytes, _ = begun
+    framework = checkpoint.framework
+    stop = 0
+    for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
+        first, stop = stop, stop + count
+        base, current.stream = slabs.take()
+        # Not before: the engine makes it while the first slab is on its way.
+        catalogue = checkpoint.catalogue
+        owned = copy and not (count == 1 and slab_bytes > cap_bytes)
+        runs = _batches.runs_of(catalogue, catalogue.selected[first:stop], load.offsets(first, stop))
+        batches = (_batches.copies if owned else _batches.views)(framework, base, runs)
+        # The generator below holds the slab; here nothing may, or it would not come back before the next
+        # one is asked for.
+        del base
+        while True:
+            # Before anything is queued for the next ones: copies go to the stream that is current.
+            current.follow()
+            batch = next(batches, None)
+            if batch is None:
+                break
+            yield *batch, owned
+            del batch
         del batches
-
-
-def _followed(load: SlabLoad, framework: Framework, stream: int) -> int:
-    """The current stream; where it is not the one that it was, it waits for that, and the slab for it."""
-    now = framework.stream()
-    if now != stream:
-        call(load.alive().alsoOn, now)
-        framework.follow(stream)
-    return now
-
-
-def _runs(catalogue: Catalogue, indexes: Sequence[int], offsets: Sequence[int]) -> Iterator[Run]:
-    """The tensors of a slab, in as few runs as there can be: experts have many neighbours alike."""
-    names, kinds = catalogue.columns(indexes)
-    first = 0
-    for number, alike in kinds:
-        kind = catalogue.kinds[number]
-        stop = first + alike
-        while first < stop:
-            count = _side_by_side(offsets[first:stop], kind.size)
-            yield Run(names[first : first + count], kind, offsets[first])
-            first += count
-
-
-def _side_by_side(offsets: Sequence[int], size: int) -> int:
-    """How many of the tensors that start there follow each other without a gap."""
-    count = len(offsets)
-    # None begins before the one before it ends: where the last is where it would be, all are.
-    if size == 0 or offsets[-1] - offsets[0] == size * (count - 1):
-        return count
-    expected = range(offsets[0], offsets[0] + size * count, size)
-    return next(i for i, (offset, there) in enumerate(zip(offsets, expected)) if offset != there)
-
-
-def _views(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[_Batch]:
-    """Names and tensors that lie in one slab, without a copy."""
-    for stretch in _stretches(framework, runs):
-        names = stretch[0].names if len(stretch) == 1 else [name for run in stretch for name in run.names]
-        if stretch[0].kind.size:
-            yield names, framework.views(base, stretch)
-        else:
-            yield names, _empty(framework, stretch[0])
-
-
-def _stretches(framework: Framework, runs: Iterable[Run]) -> Iterator[list[Run]]:
-    """Long runs by themselves, since all their tensors can be made at once; short ones together."""
-    stretch: list[Run] = []
-    for run in runs:
-        alone = len(run.names) >= LONG_RUN or run.kind.size == 0
-        try:
-            _check(framework, run)
-        except UnsupportedDtypeError:
-            # The tensors before it are not to blame.
-            if stretch:
-                yield stretch
-            raise
-        if stretch and (alone or len(stretch) == _STRETCH_RUNS):
-            yield stretch
-            stretch = []
-        if alone:
-            yield [run]
-        else:
-            stretch.append(run)
-    if stretch:
-        yield stretch
-
-
-def _check(framework: Framework, run: Run) -> None:
-    """Raises where the library has no such tensors."""
-    try:
-        framework.check(run.kind)
-    except UnsupportedDtypeError as error:
-        with about(run.names[0]):
-            raise error
-
-
-def _empty(framework: Framework, run: Run) -> list[Any]:
-    return [framework.empty(run.kind.dtype, run.kind.shape) for _ in run.names]
-
-
-def _copies(framework: Framework, base: Any, runs: Iterable[Run]) -> Iterator[_Batch]:
-    """The same with storage of their own, copied in groups."""
-    groups = _groups(framework, runs)
-    group = next(groups, None)
-    failure: UnsupportedDtypeError | None = None
-    while group is not None:
-        owned = iter(framework.copies(base, [run for run in group if run.kind.size]))
-        copies: list[Any] = []
-        for run in group:
-            copies.extend(islice(owned, len(run.names)) if run.kind.size else _empty(framework, run))
-        del owned
-        names = [name for run in group for name in run.names]
-        try:
-            group = next(groups, None)
-        except UnsupportedDtypeError as error:
-            # Of a tensor behind those that are there.
-            group, failure = None, error
-        if group is None:
-            # Before the caller sees the last copies: the slab goes back as early as it can.
-            del base
-        # From the end, so that the list lets go of each tensor as it is handed out.
-        copies.reverse()
-        yield names, map(copies.pop, repeat(-1))
-    if failure is not None:
-        raise failure
-
-
-def _groups(framework: Framework, runs: Iterable[Run]) -> Iterator[list[Run]]:
-    """Runs, cut to what is copied at once."""
-    group: list[Run] = []
-    tensors = group_bytes = 0
-    for run in runs:
-        try:
-            _check(framework, run)
-        except UnsupportedDtypeError:
-            # The tensors before it are not to blame.
-            if group:
-                yield group
-            raise
-        size = run.kind.size
-        first, count = 0, len(run.names)
-        while first < count:
-            room = _GROUP_TENSORS - tensors
-            if size:
-                room = min(room, -(-(_GROUP_BYTES - group_bytes) // size))
-            names = run.names[first : first + room]
-            group.append(Run(names, run.kind, run.offset + first * size))
-            first += len(names)
-            tensors += len(names)
-            group_bytes += size * len(names)
-            if tensors == _GROUP_TENSORS or group_bytes >= _GROUP_BYTES:
-                yield group
-                group = []
-                tensors = group_bytes = 0
-    if group:
-        yield group

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _agreement, _bridge, _loading, _progress, _stats
@@ -21,32 +22,35 @@ _NAMED = 5
 
 def tensors(checkpoint: Checkpoint, *, copy: bool, progress: Progress) -> Iterator[tuple[str, Any]]:
     """Loads and yields them. See `safe_open.tensors`."""
+    return _loading.tensors(checkpoint, partial(_begin, checkpoint, progress), copy=copy)
+
+
+def _begin(checkpoint: Checkpoint, progress: Progress, undo: ExitStack) -> _loading.Begun:
+    """Starts a load, when its first tensor is asked for; `undo` ends it."""
     group = checkpoint.group
-    with ExitStack() as undo:
-        if group is not None:
-            undo.callback(group.raise_interrupt)
-        # Until the others can be told that this rank leaves.
-        with nullcontext() if group is None else group.undisturbed():
-            agreed = None if group is None else _agree(checkpoint, group)
-            # With a group, all that can fail on one rank alone, warnings included.
-            with nullcontext() if group is None else group.jointly("to start loading"):
-                reporter = _progress.Reporter(progress, checkpoint.total_bytes)
-                undo.callback(reporter.close)
-                load = _start(checkpoint, agreed)
-                undo.callback(_end, checkpoint, load)
-                checkpoint.loads.append(load)
-                # Another thread may have closed the file before it knew of this load.
-                checkpoint.alive()
-                cap = _stats.cap_bytes(load.alive())
-                _warn_of_oversize(checkpoint, cap)
-                if group is not None:
-                    # Decoded now: later the others would not be told that it failed.
-                    _ = checkpoint.catalogue
-                slabs = _slabs(checkpoint, load, reporter, cap)
-            load.slabs = slabs
-            undo.push(lambda _kind, error, _trace: slabs.leave(error))
-        yield from _loading.tensors(load, checkpoint, copy=copy, cap_bytes=cap, slabs=slabs)
-        reporter.finish()
+    if group is not None:
+        undo.callback(group.raise_interrupt)
+    # Until the others can be told that this rank leaves.
+    with nullcontext() if group is None else group.undisturbed():
+        agreed = None if group is None else _agree(checkpoint, group)
+        # With a group, all that can fail on one rank alone, warnings included.
+        with nullcontext() if group is None else group.jointly("to start loading"):
+            reporter = _progress.Reporter(progress, checkpoint.total_bytes)
+            undo.callback(reporter.close)
+            load = _start(checkpoint, agreed)
+            undo.callback(_end, checkpoint, load)
+            checkpoint.loads.append(load)
+            # Another thread may have closed the file before it knew of this load.
+            checkpoint.alive()
+            cap = _stats.cap_bytes(load.alive())
+            _warn_of_oversize(checkpoint, cap)
+            if group is not None:
+                # Decoded now: later the others would not be told that it failed.
+                _ = checkpoint.catalogue
+            slabs = _slabs(checkpoint, load, reporter, cap)
+        load.slabs = slabs
+        undo.push(lambda _kind, error, _trace: slabs.leave(error))
+    return _loading.Begun(load, slabs, cap, reporter.finish)
 
 
 def _agree(checkpoint: Checkpoint, group: Group) -> _agreement.Agreed:
@@ -105,5 +109,5 @@ def _warn_of_oversize(checkpoint: Checkpoint, cap: int) -> None:
         warnings.warn(
             f"larger than buffer_size ({cap:,} bytes), so each gets storage of its own: {', '.join(names)}",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
