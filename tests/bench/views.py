@@ -1,7 +1,7 @@
 """What torch alone takes to make a tensor of each part of a slab and to let it go: by itself, and beside processes that
 read as much as they can. No loader is involved.
 
-    python tests/bench/views.py FILE [--readers 14 ...] [--device cuda]
+    python tests/bench/views.py FILE [--readers 14 ...] [--at-once 256 ...] [--device cuda]
 
 FILE is one of some GB in memory, for the readers; several numbers of them are tried one after the other. Prints
 microseconds a tensor, medians over many slabs: what Python's part of a load of 60,000 tensors cannot be less than.
@@ -23,8 +23,6 @@ from machine import DEVICE
 
 SLAB_BYTES = 128 << 20
 TENSOR_BYTES = 64 << 10
-# As many as are made in one call of torch's.
-AT_ONCE = 256
 READ_BYTES = 2 << 20
 SLABS = 200
 TURNS = 4000
@@ -59,39 +57,40 @@ def reading(file, count):
             reader.join()
 
 
-def unbound(slab, first, elements):
+def unbound(slab, first, count, elements):
     """As torch makes many views: it remembers whose they are."""
-    return slab.as_strided((AT_ONCE, elements), (elements, 1), first * elements).unbind(0)
+    return slab.as_strided((count, elements), (elements, 1), first * elements).unbind(0)
 
 
-def split(slab, first, elements):
+def split(slab, first, count, elements):
     """As our loader makes them."""
-    rows = slab.as_strided((AT_ONCE * elements,), (1,), first * elements)
-    return rows.unsafe_split_with_sizes([elements] * AT_ONCE)
+    rows = slab.as_strided((count * elements,), (1,), first * elements)
+    return rows.unsafe_split_with_sizes([elements] * count)
 
 
 WAYS = (split, unbound)
 
 
-def microseconds(device):
-    """Of a tensor, by the ways of making them; and nanoseconds of a turn of a loop. Medians over slabs, which are gone
-    through in both ways."""
+def microseconds(device, at_once):
+    """Of a tensor, by the ways of making them, so many in each call of torch's; and nanoseconds of a turn of a loop.
+    Medians over slabs, which are gone through in all ways and numbers."""
     import torch
 
     elements = TENSOR_BYTES // 2
     slab = torch.empty(SLAB_BYTES // 2, dtype=torch.bfloat16, device=device)
     count = SLAB_BYTES // TENSOR_BYTES
-    found, loops = {way: [] for way in WAYS}, []
+    found, loops = {(way, number): [] for number in at_once for way in WAYS}, []
     for _ in range(SLABS):
         loops.append(loop_nanoseconds())
-        for way, taken in found.items():
+        for (way, number), taken in found.items():
             names = [f"model.layers.{i}.weight" for i in range(count)]
             start = time.perf_counter()
-            parts = (way(slab, first, elements) for first in range(0, count, AT_ONCE))
+            parts = (way(slab, first, min(number, count - first), elements) for first in range(0, count, number))
             for _name, _tensor in zip(names, itertools.chain.from_iterable(parts)):
                 pass
             taken.append((time.perf_counter() - start) / count * 1e6)
-    return {way.__name__: statistics.median(taken) for way, taken in found.items()}, statistics.median(loops)
+    medians = {f"{way.__name__} {number}": statistics.median(taken) for (way, number), taken in found.items()}
+    return medians, statistics.median(loops)
 
 
 def loop_nanoseconds():
@@ -102,25 +101,33 @@ def loop_nanoseconds():
     return (time.perf_counter() - start) / TURNS * 1e9
 
 
-def told(beside, device):
+def told(beside, device, at_once):
     """Prints them."""
-    found, loop = microseconds(device)
-    ways = ", ".join(f"{way} {taken:.2f}" for way, taken in found.items())
+    found, loop = microseconds(device, at_once)
+    ways = ", ".join(f"{way}: {taken:.2f}" for way, taken in found.items())
     print(f"{beside}: {ways} µs a tensor; a loop {loop:.0f} ns")
+
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
     parser.add_argument("--readers", type=int, nargs="+", default=[14], help="%(default)s")
+    parser.add_argument("--at-once", type=positive, nargs="+", default=[256], help="made in a call: %(default)s")
     parser.add_argument("--device", default=DEVICE, help="%(default)s")
     arguments = parser.parse_args()
     if not os.path.isfile(arguments.file):
         parser.error(f"{arguments.file} is no file")
-    told("by itself", arguments.device)
+    told("by itself", arguments.device, arguments.at_once)
     for count in arguments.readers:
         with reading(arguments.file, count):
-            told(f"beside {count} readers", arguments.device)
+            told(f"beside {count} readers", arguments.device, arguments.at_once)
 
 
 if __name__ == "__main__":
