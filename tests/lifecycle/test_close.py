@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from instanttensor import safe_open
 from instanttensor._catalogue import Catalogue
+from instanttensor._frameworks import Torch
 from instanttensor._slabs import OwnSlabs
-from lifecycle_support import TENSOR_BYTES, check, eventually, readers
+from lifecycle_support import TENSOR_BYTES, check, eventually, live_exports, readers
 from safetensors import SafetensorError
 from slow_files import SlowFiles
 
@@ -76,6 +77,32 @@ def test_closing_between_the_first_slab_and_the_catalogue_frees_the_slab(
         next(f.tensors())
     assert len(taken) == 1
     eventually(lambda: taken[0]() is None, "the slab is freed")
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_who_leaves_early_has_given_the_slab_back_before_the_load_ends(
+    checkpoint: Path, copy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = live_exports()
+    copied = []
+    left = []
+    copies = Torch.copies
+
+    def made(self: Torch, base: Any, runs: Any) -> list[Any]:
+        tensors = copies(self, base, runs)
+        copied.extend(map(weakref.ref, tensors))
+        return tensors
+
+    monkeypatch.setattr(Torch, "copies", made)
+    monkeypatch.setattr(
+        OwnSlabs, "leave", lambda *_: left.append((live_exports(), sum(copy() is not None for copy in copied)))
+    )
+    with safe_open(checkpoint, "pt", copy=copy, buffer_size=8 * TENSOR_BYTES) as f:
+        tensors = f.tensors()
+        check(*next(tensors))
+        tensors.close()
+    assert left == [(before, 0)]
+    assert bool(copied) == copy
 
 
 def test_the_catalogue_is_decoded_when_the_first_slab_is_there(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from . import _batches, _bridge
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._checkpoint import Checkpoint
     from ._frameworks import Framework
     from ._java import JavaCheckpoint, JavaLoad
+
 
 class Slabs(Protocol):
     """Where slabs come from, one after the other."""
@@ -164,21 +165,28 @@ def tensors(checkpoint: Checkpoint, begin: Callable[[ExitStack], Begun], *, copy
     with ExitStack() as undo:
         begun = begin(undo)
         load, current = begun.load, _CurrentStream(begun.load, framework)
-        # Where the caller leaves early, the slab goes back before its load ends.
-        batches = undo.enter_context(closing(_made(checkpoint, begun, current, copy=copy)))
+        batches = _made(checkpoint, begun, current, copy=copy)
         # One for each tensor, and so no call of Python's.
         streams = framework.streams()
-        for names, made, owned in batches:
-            made_on = stream = current.stream
-            for name, tensor, now in zip(names, made, streams):
-                if now != stream:
-                    stream = current.follow()
-                if owned and stream != made_on:
-                    framework.keep_for_current(tensor)
-                if load.java is None:
-                    load.alive()
-                yield name, tensor
-            del names, made, tensor
+        names: Any = None
+        made: Any = None
+        tensor: Any = None
+        try:
+            for names, made, owned in batches:
+                made_on = stream = current.stream
+                for name, tensor, now in zip(names, made, streams):
+                    if now != stream:
+                        stream = current.follow()
+                    if owned and stream != made_on:
+                        framework.keep_for_current(tensor)
+                    if load.java is None:
+                        load.alive()
+                    yield name, tensor
+                names = made = tensor = None
+        finally:
+            # Where the caller leaves early, the slab goes back before its load ends: whoever ends it waits for that.
+            names = made = tensor = None
+            batches.close()
         begun.finish()
 
 
@@ -210,15 +218,14 @@ def _made(
     checkpoint: Checkpoint, begun: Begun, current: _CurrentStream, *, copy: bool
 ) -> Generator[tuple[Iterable[str], Iterable[Any], bool], None, None]:
     """Names and tensors, some at a time; and whether these are copies, made on the current stream."""
-    load, slabs, cap_bytes, _ = begun
-    framework = checkpoint.framework
+    load, framework = begun.load, checkpoint.framework
     stop = 0
     for count, slab_bytes in zip(load.tensor_counts, load.slab_bytes):
         first, stop = stop, stop + count
-        base, current.stream = slabs.take()
+        base, current.stream = begun.slabs.take()
         # Not before: the engine makes it while the first slab is on its way.
         catalogue = checkpoint.catalogue
-        owned = copy and not (count == 1 and slab_bytes > cap_bytes)
+        owned = copy and not (count == 1 and slab_bytes > begun.cap_bytes)
         runs = _batches.runs_of(catalogue, catalogue.selected[first:stop], load.offsets(first, stop))
         batches = (_batches.copies if owned else _batches.views)(framework, base, runs)
         # The generator below holds the slab; here nothing may, or it would not come back before the next
