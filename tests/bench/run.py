@@ -232,7 +232,7 @@ def finish(log, out):
 
 
 def count(text):
-    """A number of processes or opens, as argparse takes it."""
+    """A number of whatever there is at least one of, as argparse takes it."""
     if int(text) < 1:
         raise ValueError
     return int(text)

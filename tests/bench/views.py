@@ -20,6 +20,7 @@ import statistics
 import time
 
 from machine import DEVICE
+from run import count
 
 SLAB_BYTES = 128 << 20
 TENSOR_BYTES = 64 << 10
@@ -108,26 +109,19 @@ def told(beside, device, at_once):
     print(f"{beside}: {ways} µs a tensor; a loop {loop:.0f} ns")
 
 
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
     parser.add_argument("--readers", type=int, nargs="+", default=[14], help="%(default)s")
-    parser.add_argument("--at-once", type=positive, nargs="+", default=[256], help="made in a call: %(default)s")
+    parser.add_argument("--at-once", type=count, nargs="+", default=[256], help="made in a call: %(default)s")
     parser.add_argument("--device", default=DEVICE, help="%(default)s")
     arguments = parser.parse_args()
     if not os.path.isfile(arguments.file):
         parser.error(f"{arguments.file} is no file")
     told("by itself", arguments.device, arguments.at_once)
-    for count in arguments.readers:
-        with reading(arguments.file, count):
-            told(f"beside {count} readers", arguments.device, arguments.at_once)
+    for readers in arguments.readers:
+        with reading(arguments.file, readers):
+            told(f"beside {readers} readers", arguments.device, arguments.at_once)
 
 
 if __name__ == "__main__":

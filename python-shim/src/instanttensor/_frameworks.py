@@ -153,13 +153,19 @@ class Torch:
         self._geometry(kind)
 
     def views(self, base: Any, runs: Sequence[Run]) -> Iterable[Any]:
-        return chain.from_iterable(self._views(base, runs, alone=True))
+        return self._views(base, runs, alone=True)
 
     def _views(
         self, base: Any, runs: Sequence[Run], bits: torch.dtype | None = None, *, alone: bool = False
+    ) -> Iterable[torch.Tensor]:
+        """The same; where a type is given, of that, which has the size of theirs. What is only copied from need not be
+        alone."""
+        return chain.from_iterable(self._parts(base, runs, bits, alone))
+
+    def _parts(
+        self, base: Any, runs: Sequence[Run], bits: torch.dtype | None, alone: bool
     ) -> Iterator[Iterable[torch.Tensor]]:
-        """The same in parts, each made when its first tensor is asked for; where a type is given, of that, which has
-        the size of theirs. What is only copied from need not be alone."""
+        """The same in parts, each made when its first tensor is asked for."""
 
         def single(these: Iterable[tuple[Any, ...]]) -> Iterable[torch.Tensor]:
             made = starmap(self._torch.as_strided, these)
@@ -199,13 +205,12 @@ class Torch:
     def copies(self, base: Any, runs: Sequence[Run]) -> list[Any]:
         if self.ordinal < 0:
             as_bytes = any(self._geometry(run.kind)[0] in self._copied_as_bytes for run in runs)
-            return list(map(self.own if as_bytes else self._torch.clone, chain.from_iterable(self._views(base, runs))))
+            return list(map(self.own if as_bytes else self._torch.clone, self._views(base, runs)))
         # As integers: as floats it would change the bits of NaNs.
         copies: dict[int, Iterator[torch.Tensor]] = {}
         for itemsize, bits in self._bits.items():
             alike = [run for run in runs if self._geometry(run.kind)[0].itemsize == itemsize]
-            views = chain.from_iterable(self._views(base, alike, bits))
-            copies[itemsize] = iter(self._copied(list(views)))
+            copies[itemsize] = iter(self._copied(list(self._views(base, alike, bits))))
         typed: list[torch.Tensor] = []
         for run in runs:
             element = self._geometry(run.kind)[0]

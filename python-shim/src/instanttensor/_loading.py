@@ -168,7 +168,6 @@ def tensors(checkpoint: Checkpoint, begin: Callable[[ExitStack], Begun], *, copy
         batches = _made(checkpoint, begun, current, copy=copy)
         # One for each tensor, and so no call of Python's.
         streams = framework.streams()
-        names: Any = None
         made: Any = None
         tensor: Any = None
         try:
@@ -182,10 +181,10 @@ def tensors(checkpoint: Checkpoint, begin: Callable[[ExitStack], Begun], *, copy
                     if load.java is None:
                         load.alive()
                     yield name, tensor
-                names = made = tensor = None
+                made = tensor = None
         finally:
             # Where the caller leaves early, the slab goes back before its load ends: whoever ends it waits for that.
-            names = made = tensor = None
+            made = tensor = None
             batches.close()
         begun.finish()
 

@@ -36,7 +36,7 @@ public final class LoadPlanner {
 
     private void place(long bytes, int alignmentBytes) {
         wantedBytes = Math.addExact(wantedBytes, bytes);
-        long slabOffset = PlanLimits.aligned(openBytes, alignmentBytes);
+        long slabOffset = PlanLimits.roundUp(openBytes, alignmentBytes);
         if (placed > openFirst && bytes > limits.slabBytes() - slabOffset) {
             closeSlab();
             slabOffset = 0;

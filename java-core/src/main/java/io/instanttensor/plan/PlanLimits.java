@@ -64,12 +64,8 @@ public record PlanLimits(long slabBytes, long chunkBytes, long batchBytes, Share
         }
     }
 
-    static long roundUp(long value, long multiple) {
-        return Math.multiplyExact(Math.ceilDiv(value, multiple), multiple);
-    }
-
-    /// Rounds up to a power of two, without a division: this is asked for every tensor.
-    static long aligned(long value, int powerOfTwo) {
+    /// Rounds up to multiples of a power of two, without a division: this is asked for every tensor.
+    static long roundUp(long value, long powerOfTwo) {
         return Math.addExact(value, powerOfTwo - 1) & -powerOfTwo;
     }
 }

@@ -22,21 +22,28 @@ public abstract class Ranges extends AbstractList<Wanted> implements RandomAcces
         return new All(catalogue);
     }
 
-    /// Whole tensors.
+    /// Some of them.
     ///
     /// @param tensors indexes into the catalogue
     static Ranges some(Catalogue catalogue, int[] tensors) {
         return new Some(catalogue, tensors.clone());
     }
 
-    /// As in [Wanted]; the same of the others.
-    abstract int file(int index);
+    int file(int index) {
+        return get(index).file();
+    }
 
-    abstract long fileOffset(int index);
+    long fileOffset(int index) {
+        return get(index).fileOffset();
+    }
 
-    abstract long bytes(int index);
+    long bytes(int index) {
+        return get(index).bytes();
+    }
 
-    abstract int alignmentBytes(int index);
+    int alignmentBytes(int index) {
+        return get(index).alignmentBytes();
+    }
 
     private static final class Given extends Ranges {
         private final List<Wanted> ranges;
@@ -54,28 +61,9 @@ public abstract class Ranges extends AbstractList<Wanted> implements RandomAcces
         public int size() {
             return ranges.size();
         }
-
-        @Override
-        int file(int index) {
-            return ranges.get(index).file();
-        }
-
-        @Override
-        long fileOffset(int index) {
-            return ranges.get(index).fileOffset();
-        }
-
-        @Override
-        long bytes(int index) {
-            return ranges.get(index).bytes();
-        }
-
-        @Override
-        int alignmentBytes(int index) {
-            return ranges.get(index).alignmentBytes();
-        }
     }
 
+    /// Whole tensors. Their numbers are asked for without an object for each.
     private abstract static class Tensors extends Ranges {
         final Catalogue catalogue;
 
