@@ -73,6 +73,30 @@ def test_all_types_and_shapes(
                 check(dict(f.tensors()), expected)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("copy", [True, False])
+def test_many_neighbours_of_one_type(
+    tmp_path: Path, cuda_device: torch.device, copy: bool, deterministic: bool
+) -> None:
+    """More of each than are made at once, between others of which there are few."""
+    tensors: dict[str, Stored] = {}
+    for seed, dtype in enumerate(DTYPES):
+        pair = [] if BITS[dtype] >= 8 else [2]
+        for number in range(300):
+            tensors[f"{dtype}.{number:03}"] = noise(dtype, [3, 5, *pair], 1000 * seed + number)
+        for number in range(3):
+            tensors[f"{dtype}.scalar.{number}"] = noise(dtype, pair, seed + number)
+    path = write(tmp_path / "neighbours.safetensors", tensors, {"format": "pt"}, padding=3)
+    expected = reference([path], cuda_device)
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with safe_open(path, "pt", device=cuda_device, copy=copy) as f:
+            loaded = dict(f.tensors())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    check(loaded, expected)
+
+
 @pytest.mark.parametrize("padding", range(1, 17, 3))
 @pytest.mark.parametrize("copy", [True, False])
 def test_data_at_any_offset_in_the_file(

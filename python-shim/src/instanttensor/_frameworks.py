@@ -115,7 +115,8 @@ class Torch:
         self._float4 = getattr(torch, "float4_e2m1fn_x2", None)
         # A clone of bools has no bytes but 0 and 1, whatever the file says.
         self._copied_as_bytes = (self._float4, torch.bool)
-        # Element types that torch's kernel for several copies at once takes, and copies bit by bit.
+        self._typed = torch.Tensor.view
+        # Element types of which torch's kernel for several tensors at once changes no bit.
         self._bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         # A checkpoint has few kinds of tensors, and asks for each of them thousands of times.
         self._geometry = lru_cache(maxsize=4096)(_geometry)
@@ -215,17 +216,15 @@ class Torch:
         for run in runs:
             element = self._geometry(run.kind)[0]
             found = islice(copies[element.itemsize], len(run.names))
-            typed.extend(found if element is self._bits[element.itemsize] else [copy.view(element) for copy in found])
+            typed.extend(found if element is self._bits[element.itemsize] else map(self._typed, found, repeat(element)))
         return typed
 
-    def _copied(self, views: list[torch.Tensor]) -> list[torch.Tensor]:
+    def _copied(self, views: list[torch.Tensor]) -> Iterable[torch.Tensor]:
         if len(views) < 2:
             return [view.clone() for view in views]
-        # One kernel for all of them. Launched one by one, copies of small tensors take longer than
-        # their bytes take to arrive.
-        copies = [self._torch.empty_like(view) for view in views]
-        self._torch._foreach_copy_(copies, views)
-        return copies
+        # Integers plus nothing: memory for all of them in one call, and one kernel. Launched one by one, copies of
+        # small tensors take longer than their bytes take to arrive.
+        return self._torch._foreach_add(views, 0)
 
     def own(self, view: Any) -> Any:
         if view.dtype in self._copied_as_bytes:
