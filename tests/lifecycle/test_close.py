@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from instanttensor import safe_open
 from instanttensor._catalogue import Catalogue
-from instanttensor._frameworks import Torch
 from instanttensor._slabs import OwnSlabs
+from instanttensor._torch import Torch
 from lifecycle_support import TENSOR_BYTES, check, eventually, live_exports, readers
 from safetensors import SafetensorError
 from slow_files import SlowFiles

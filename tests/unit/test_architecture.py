@@ -19,7 +19,7 @@ ORDER = (
     # What safe_open is given, file and header.
     "_options", "_filters", "_progress", "_paths", "_dtypes", "_catalogue",
     # What tensors become.
-    "_capsule", "_frameworks", "_batches",
+    "_capsule", "_torch", "_numpy", "_frameworks", "_batches",
     # The checkpoint with all of that, and ranks that share it.
     "_distributed", "_stats", "_checkpoint", "_agreement",
     # Reading: into slabs and from there to tensors, or into memory of their own.

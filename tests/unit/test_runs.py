@@ -13,7 +13,8 @@ import torch
 from instanttensor import _batches
 from instanttensor._catalogue import Kind, Run, _counted
 from instanttensor._errors import UnsupportedDtypeError
-from instanttensor._frameworks import Numpy, Torch
+from instanttensor._numpy import Numpy
+from instanttensor._torch import Torch
 
 BYTES = Kind("U8", (4,), 4)
 HALVES = Kind("BF16", (1, 2), 4)
@@ -181,28 +182,28 @@ def test_whoever_replaces_torch_empty_for_floats_gets_the_type_of_the_file(monke
 
 
 def test_a_group_ends_at_so_many_tensors_or_bytes() -> None:
-    small, half = Run([str(i) for i in range(130)], BYTES, 0), Kind("U8", (40 << 20,), 40 << 20)
-    large = Run(["a", "b", "c"], half, 1024)
+    small, half = Run([str(i) for i in range(258)], BYTES, 0), Kind("U8", (40 << 20,), 40 << 20)
+    large = Run(["a", "b", "c"], half, 2048)
     groups = _batches._groups(Torch(torch.device("cpu")), [small, large])
     assert [[(run.names, run.offset) for run in group] for group in groups] == [
-        [([str(i) for i in range(64)], 0)],
-        [([str(i) for i in range(64, 128)], 256)],
-        [(["128", "129"], 512), (["a", "b"], 1024)],
-        [(["c"], 1024 + 2 * half.size)],
+        [([str(i) for i in range(128)], 0)],
+        [([str(i) for i in range(128, 256)], 512)],
+        [(["256", "257"], 1024), (["a", "b"], 2048)],
+        [(["c"], 2048 + 2 * half.size)],
     ]
 
 
 def test_the_slab_is_let_go_of_before_the_last_copies_are_seen() -> None:
-    base = torch.zeros(4 * 100, dtype=torch.uint8)
+    base = torch.zeros(4 * 200, dtype=torch.uint8)
     gone = weakref.ref(base)
-    batches = _batches.copies(Torch(torch.device("cpu")), base, [Run([str(i) for i in range(100)], BYTES, 0)])
+    batches = _batches.copies(Torch(torch.device("cpu")), base, [Run([str(i) for i in range(200)], BYTES, 0)])
     del base
     first = next(batches)
     assert gone() is not None
     last = next(batches)
     gc.collect()
     assert gone() is None
-    assert len(list(zip(*first))) + len(list(zip(*last))) == 100
+    assert len(list(zip(*first))) + len(list(zip(*last))) == 200
 
 
 def test_a_copy_is_let_go_of_as_it_is_handed_out() -> None:

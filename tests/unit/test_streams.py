@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from instanttensor import _loading
 from instanttensor._catalogue import Kind
-from instanttensor._frameworks import Torch
 from instanttensor._slabs import OwnSlabs
+from instanttensor._torch import Torch
 
-COUNT = 100
+COUNT = 200
 ELEMENTS = 4
 
 
@@ -87,18 +87,18 @@ def loading(done: list[Any], framework: Told, *, copy: bool) -> Any:
 def test_who_never_changes_the_stream_hears_nothing_of_it(copy: bool) -> None:
     done: list[Any] = []
     assert len(list(loading(done, Told(done), copy=copy))) == COUNT
-    assert done == ([("copy", 1, 64), ("copy", 1, 36)] if copy else [])
+    assert done == ([("copy", 1, 128), ("copy", 1, 72)] if copy else [])
 
 
 def test_a_stream_waits_for_the_slab_before_it_copies_from_it() -> None:
     done: list[Any] = []
     framework = Told(done)
     tensors = loading(done, framework, copy=True)
-    for _ in range(64):
+    for _ in range(128):
         next(tensors)
     framework.now = 2
     next(tensors)
-    assert done == [("copy", 1, 64), ("also on", 2), ("follow", 2, 1), ("copy", 2, 36)]
+    assert done == [("copy", 1, 128), ("also on", 2), ("follow", 2, 1), ("copy", 2, 72)]
 
 
 def test_a_copy_that_another_stream_gets_is_kept_until_that_one_is_done_with_it() -> None:
@@ -112,7 +112,7 @@ def test_a_copy_that_another_stream_gets_is_kept_until_that_one_is_done_with_it(
     framework.now = 1
     next(tensors)
     assert done == [
-        ("copy", 1, 64), ("also on", 2), ("follow", 2, 1), ("keep", 2), ("keep", 2), ("also on", 1), ("follow", 1, 2)
+        ("copy", 1, 128), ("also on", 2), ("follow", 2, 1), ("keep", 2), ("keep", 2), ("also on", 1), ("follow", 1, 2)
     ]  # fmt: skip
 
 

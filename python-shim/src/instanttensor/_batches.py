@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._catalogue import Run
+from ._catalogue import LONG_RUN, Run
 from ._errors import UnsupportedDtypeError, about
-from ._frameworks import LONG_RUN
 
 if TYPE_CHECKING:
     from ._catalogue import Catalogue
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 # Copies are made in groups, which is cheaper than one by one; a group is what lies ready for the
 # caller at most, in tensors and in bytes.
-_GROUP_TENSORS = 64
+_GROUP_TENSORS = 128
 _GROUP_BYTES = 64 << 20
 # Of short runs, so many are prepared before the first tensor of them is seen.
 _STRETCH_RUNS = 1024

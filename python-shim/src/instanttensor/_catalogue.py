@@ -19,6 +19,8 @@ _WORD = 8
 _HEADER_WORDS = 4
 _COLUMNS = 2
 _UNSIGNED = (1 << 64) - 1
+# From so many neighbours of one kind on, making all of their tensors at once is less work than one by one.
+LONG_RUN = 4
 
 
 class Kind(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from . import _bridge, _dtypes, _filters, _frameworks, _loading, _pass, _paths, _progress, _reads
+from . import _bridge, _filters, _frameworks, _loading, _pass, _paths, _progress, _reads
 from ._checkpoint import Checkpoint
 from ._distributed import group_of
 from ._errors import about
@@ -285,12 +285,7 @@ class safe_open:  # noqa: N801  (the name is safetensors')
         index = catalogue.find(name)
         stored, shape = catalogue.dtypes[index], catalogue.shapes[index]
         with about(name):
-            dtype = framework.dtype(stored)
-            if isinstance(framework, _frameworks.Numpy):
-                return dtype, shape
-            import torch
-
-            return dtype, torch.Size(_dtypes.view_shape(stored, shape))
+            return framework.dtype(stored), framework.shape(stored, shape)
 
     def tensors(self) -> Iterator[tuple[str, Any]]:
         """Loads all tensors, in the order of `keys()`. May be called any number of times.
