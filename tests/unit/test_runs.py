@@ -20,6 +20,7 @@ BYTES = Kind("U8", (4,), 4)
 HALVES = Kind("BF16", (1, 2), 4)
 NOTHING = Kind("F32", (0, 3), 0)
 SCALAR = Kind("F32", (), 4)
+LARGE = Kind("F32", (11, 3000), 132_000)
 PAIRS = Kind("F4", (8,), 4)
 NONE = Kind("F6_E2M3", (4,), 3)
 
@@ -88,6 +89,7 @@ def test_what_comes_before_a_type_that_torch_has_not_is_made() -> None:
 @pytest.mark.parametrize("make", [_batches.views, _batches.copies])
 def test_each_tensor_has_its_own_bytes(framework: Any, make: Any) -> None:
     kinds = [SCALAR, BYTES, BYTES, NOTHING, SCALAR, SCALAR, NOTHING, *[BYTES] * 150, *[SCALAR, BYTES] * 40]
+    kinds += [LARGE] * 5
     offsets, at = [], 0
     for kind in kinds:
         offsets.append(at)

@@ -26,6 +26,9 @@ _MAX_ORDINAL = 127
 _NO_STREAM = 0
 # So many tensors are made at once: fewer than make Python look for garbage, which takes it 0.1 s beside torch.
 _AT_ONCE = 256
+# Copies of neighbours, up to so large a tensor, wait for Python, and not for their bytes. What splits larger ones sends
+# a few numbers to the GPU for each group, which wait among the engine's copies: 5 % of a load's rate.
+_SMALL_BYTES = 128 << 10
 
 
 def _geometry(kind: Kind) -> tuple[torch.dtype, tuple[int, ...], tuple[int, ...], int]:
@@ -171,9 +174,10 @@ class Torch:
         return typed
 
     def _is_split(self, run: Run) -> bool:
-        """Whether one call of torch's copies all of a run, bit by bit."""
+        """Whether one call of torch's splits a run into copies, bit by bit."""
         element, shape, _, _ = self._geometry(run.kind)
-        return len(run.names) >= LONG_RUN and bool(shape) and element not in self._copied_as_bytes
+        small = run.kind.size <= _SMALL_BYTES
+        return small and len(run.names) >= LONG_RUN and bool(shape) and element not in self._copied_as_bytes
 
     def _copied_neighbours(self, base: Any, run: Run) -> list[torch.Tensor]:
         """Without a view of each, and without a second tensor for its type: two thirds of the time."""
