@@ -1,12 +1,11 @@
-"""What torch alone takes to copy each part of a slab into memory of its own, and to let it go, by the ways there are. No
-loader is involved.
+"""What torch alone takes to copy each part of a slab into memory of its own, and to let it go, in several ways.
 
     python tests/bench/copies.py [--at-once 128 ...] [--tensor-bytes 65536] [--device cuda]
 
-Prints microseconds a tensor, medians: what a load with copy=True of 60,000 tensors cannot be less than. "memory" is
-torch's allocator alone, without a copy; "foreach copy", "foreach add" and "split" are kernels for many tensors at once;
-our loader splits small neighbours and adds nothing to all else. "a loop" is a turn of an empty loop meanwhile: where it
-takes twice as long, somebody else has half of the processor.
+No loader is involved. Prints microseconds a tensor, medians: what Python's part of a load of small tensors with
+copy=True cannot be less than. "memory" is torch's allocator alone, without a copy; "foreach copy", "foreach add" and
+"split" are kernels for many tensors at once; our loader splits small neighbours and adds nothing to all else. "a loop"
+is a turn of an empty loop meanwhile: where it takes twice as long, somebody else has half of the processor.
 """
 
 import argparse
