@@ -3,9 +3,11 @@
     python tests/bench/copies.py [--at-once 128 ...] [--tensor-bytes 65536] [--device cuda]
 
 No loader is involved. Prints microseconds a tensor, medians: what Python's part of a load of small tensors with
-copy=True cannot be less than. "memory" is torch's allocator alone, without a copy; "foreach copy", "foreach add" and
-"split" are kernels for many tensors at once; our loader splits small neighbours and adds nothing to all else. "a loop"
-is a turn of an empty loop meanwhile: where it takes twice as long, somebody else has half of the processor.
+copy=True cannot be less than, at the speed that the processor has meanwhile. "memory" is torch's allocator alone,
+without a copy. The others are kernels for many tensors at once: "foreach copy" from views to new tensors, "foreach
+add" of zero to views as integers, which makes new ones, and "split" of one long view. Our loader splits where there
+are 64 small neighbours or more, and adds zero to all else. "a loop" is a turn of an empty loop: where it takes twice
+as long, somebody else has half of the processor.
 """
 
 import argparse
@@ -85,9 +87,11 @@ def microseconds(device, tensor_bytes, at_once):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--at-once", type=count, nargs="+", default=[128], help="copied in a call: %(default)s")
-    parser.add_argument("--tensor-bytes", type=count, default=64 << 10, help="%(default)s")
+    parser.add_argument("--tensor-bytes", type=count, default=64 << 10, help="an even number: %(default)s")
     parser.add_argument("--device", default=DEVICE, help="%(default)s")
     arguments = parser.parse_args()
+    if arguments.tensor_bytes % 2:
+        parser.error("--tensor-bytes: tensors are of two bytes an element")
     found, loop = microseconds(arguments.device, arguments.tensor_bytes, arguments.at_once)
     ways = ", ".join(f"{way}: {taken:.2f}" for way, taken in found.items())
     print(f"{ways} µs a tensor; a loop {loop:.0f} ns")

@@ -53,7 +53,7 @@ def throughput(found, path):
         axes.axhline(limit, color="black", linestyle="--", linewidth=1, label=f"L: {limit:.1f} GB/s from pinned memory")
         axes.set_ylim(top=1.06 * max(limit, axes.get_ylim()[1] / 1.05))
     axes.set_xticks(range(len(cases)), [case.name for case in cases])
-    axes.set_ylabel("GB/s, later opens; –: not measured")
+    axes.set_ylabel("GB/s, later opens (the first of who had no other)\n–: not measured")
     axes.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=4)
     _save(figure, path)
     return True

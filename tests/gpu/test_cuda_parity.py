@@ -78,12 +78,15 @@ def test_all_types_and_shapes(
 def test_many_neighbours_of_one_type(
     tmp_path: Path, cuda_device: torch.device, copy: bool, deterministic: bool
 ) -> None:
-    """More of each than are made at once; a few too large to be copied so; and fewer than it takes."""
+    """More of each than are made at once, some larger than one of the kernel's blocks; a few that are too large for it,
+    and some that are too few."""
     tensors: dict[str, Stored] = {}
     for seed, dtype in enumerate(DTYPES):
         pair = [] if BITS[dtype] >= 8 else [2]
         for number in range(300):
             tensors[f"{dtype}.{number:03}"] = noise(dtype, [3, 5, *pair], 1000 * seed + number)
+        for number in range(70):
+            tensors[f"{dtype}.middle.{number:02}"] = noise(dtype, [7, 331, *pair], seed + number)
         for number in range(5):
             tensors[f"{dtype}.large.{number}"] = noise(dtype, [4, 33_001, *pair], seed + number)
         for number in range(3):

@@ -167,7 +167,12 @@ def test_an_index_that_is_wrong(tmp_path: Path) -> None:
         f"[Errno 2] no such file, though {index} names it for tensor a: '{tmp_path}/gone.safetensors'"
     )
 
-    index.write_text("{")
+    index.write_text('{"weight_map": {')
+    with pytest.raises(OSError) as cut:
+        safe_open(tmp_path, "pt")
+    assert str(cut.value) == f"{index}: expected an index in JSON, found the end of the file within it"
+
+    index.write_text("{]")
     with pytest.raises(OSError, match=f"^{index}: expected an index in JSON at line 1, column 2: "):
         safe_open(tmp_path, "pt")
 

@@ -22,6 +22,7 @@ NOTHING = Kind("F32", (0, 3), 0)
 SCALAR = Kind("F32", (), 4)
 LARGE = Kind("F32", (11, 3000), 132_000)
 PAIRS = Kind("F4", (8,), 4)
+BOOLS = Kind("BOOL", (4,), 4)
 NONE = Kind("F6_E2M3", (4,), 3)
 
 
@@ -125,6 +126,65 @@ def test_signalling_nans_keep_their_bits(framework: Torch) -> None:
     assert found == b"".join(bytes(base[start:stop].tolist()) for start, stop in spans)
 
 
+# Of each size of element, and of several axes; 30 and 9 bytes leave the next ones at odd offsets.
+KINDS = [
+    Kind("BF16", (3, 5), 30), Kind("F16", (), 2), Kind("F32", (2, 1, 3), 24), Kind("F32", (), 4), Kind("C64", (2,), 16),
+    Kind("F64", (1, 3), 24), Kind("I64", (2, 2, 2, 2, 2), 256), Kind("U16", (7,), 14), Kind("F8_E5M2", (3, 3), 9),
+    Kind("BOOL", (6,), 6), Kind("F4", (3, 4), 6), Kind("BF16", (70_000,), 140_000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 63, 64, 131])
+@pytest.mark.parametrize("framework", [Torch(torch.device("cpu")), as_on_a_gpu()], ids=["host", "gpu"])
+def test_neighbours_of_every_type_are_copied_bit_by_bit(framework: Torch, count: int) -> None:
+    runs, at = [], 8
+    for kind in KINDS:
+        runs.append(Run([f"{kind} {number}" for number in range(count)], kind, at))
+        at += -(-kind.size * count // 8) * 8
+    # As bfloat16 and as float32 all are signalling NaNs, and no byte is a bool.
+    words = np.random.default_rng(0).integers(0, 1 << 16, at // 2, dtype=np.uint16)
+    base = torch.from_numpy(((words | 0x7F81) & 0xFFBF).view(np.uint8))
+    expected, gone = base.numpy().tobytes(), weakref.ref(base)
+    batches = _batches.copies(framework, base, runs)
+    del base
+    found = {}
+    for names, tensors in batches:
+        found |= zip(names, tensors)
+        assert (gone() is None) == (len(found) == len(runs) * count)
+    assert list(found) == [name for run in runs for name in run.names]
+    for run in runs:
+        for number, name in enumerate(run.names):
+            tensor, start = found[name], run.offset + number * run.kind.size
+            assert tensor.is_contiguous()
+            assert tensor.dtype == framework.dtype(run.kind.dtype)
+            assert tensor.shape == framework.shape(run.kind.dtype, run.kind.shape)
+            storage = torch.tensor([], dtype=torch.uint8).set_(tensor.untyped_storage())
+            assert storage.numpy().tobytes() == expected[start : start + run.kind.size]
+    assert len({tensor.data_ptr() for tensor in found.values()}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "split"),
+    [
+        (HALVES, 64, True), (HALVES, 63, False), (SCALAR, 64, False), (PAIRS, 64, False), (BOOLS, 64, False),
+        (Kind("F32", (32, 1024), 131_072), 64, True), (LARGE, 64, False),
+    ],
+)  # fmt: skip
+def test_many_small_neighbours_are_split_from_the_slab(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, count: int, split: bool
+) -> None:
+    splitting, sizes = torch.split_with_sizes_copy, []
+
+    def seen(rows: Any, these: list[int], *, out: Any) -> None:
+        sizes.append(len(these))
+        splitting(rows, these, out=out)
+
+    monkeypatch.setattr(torch, "split_with_sizes_copy", seen)
+    base = torch.zeros(kind.size * count, dtype=torch.uint8)
+    assert len(as_on_a_gpu().copies(base, [Run([str(i) for i in range(count)], kind, 0)])) == count
+    assert sizes == ([count] if split else [])
+
+
 @pytest.mark.parametrize("framework", [Torch(torch.device("cpu")), as_on_a_gpu()], ids=["host", "gpu"])
 def test_packed_pairs_are_copied_bit_by_bit(framework: Torch) -> None:
     base = torch.arange(16, dtype=torch.uint8)
@@ -137,12 +197,15 @@ def test_packed_pairs_are_copied_bit_by_bit(framework: Torch) -> None:
 
 @pytest.mark.parametrize("kinds", [[BYTES] * 300, [BYTES, HALVES], [SCALAR] * 5, [SCALAR, BYTES]])
 @pytest.mark.parametrize("make", [_batches.views, _batches.copies])
-def test_a_tensor_is_nothing_to_its_neighbours_but_their_memory(kinds: list[Kind], make: Any) -> None:
+@pytest.mark.parametrize("framework", [Torch(torch.device("cpu")), as_on_a_gpu()], ids=["host", "gpu"])
+def test_a_tensor_is_nothing_to_its_neighbours_but_their_memory(
+    framework: Torch, kinds: list[Kind], make: Any
+) -> None:
     base = torch.zeros(4 * len(kinds), dtype=torch.uint8)
     floats = [Kind("F32", (), 4) if kind is SCALAR else Kind("F32", (1,), 4) for kind in kinds]
     columns: Any = Columns(floats)
     offsets = range(0, 4 * len(kinds), 4)
-    made = make(Torch(torch.device("cpu")), base, _batches.runs_of(columns, range(len(kinds)), offsets))
+    made = make(framework, base, _batches.runs_of(columns, range(len(kinds)), offsets))
     tensors = [tensor for batch in made for _, tensor in zip(*batch)]
     first = torch.nn.Parameter(tensors[0])
     squared = (first * first).sum()

@@ -63,8 +63,8 @@ def test_scalars_and_empty_tensors(opened: safe_open) -> None:
         ("a", -5, IndexError, "index -5 is out of bounds for dimension 0 of size 4"),
         ("a", (0, 3), IndexError, "index 3 is out of bounds for dimension 1 of size 3"),
         ("a", slice(0, 5), IndexError, "slice end 5 is out of bounds for dimension 0 of size 4"),
-        ("a", slice(-5, 2), IndexError, "slice end -5 is out of bounds for dimension 0 of size 4"),
-        ("a", (..., slice(3, None)), IndexError, "slice end 3 is out of bounds for dimension 2 of size 2"),
+        ("a", slice(-5, 2), IndexError, "slice start -5 is out of bounds for dimension 0 of size 4"),
+        ("a", (..., slice(3, None)), IndexError, "slice start 3 is out of bounds for dimension 2 of size 2"),
         ("a", slice(None, None, -1), ValueError, "expected a positive step in dimension 0, got -1"),
         ("a", slice(None, None, 0), ValueError, "expected a positive step in dimension 0, got 0"),
         ("a", (0, 0, 0, 0), IndexError, "expected at most 3 indexes, got 4"),
@@ -90,6 +90,22 @@ def test_other_kinds_of_index_are_type_errors(index: Any, opened: safe_open) -> 
         opened.get_slice("a")[index]
     assert str(refused.value) == f"tensor a: expected an int, a slice or '...', got {kind}"
     assert isinstance(refused.value, SafetensorError)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        (torch.tensor([1]), "Tensor of shape [1] and torch.int64"),
+        ((0, torch.tensor([[1]])), "Tensor of shape [1, 1] and torch.int64"),
+        (torch.tensor(True), "Tensor of shape [] and torch.bool"),
+        (np.array([1]), "ndarray of shape [1] and int64"),
+        (np.bool_(True), f"{np.bool_.__name__} of shape [] and bool"),
+    ],
+)
+def test_arrays_are_no_index_even_of_one_element(index: Any, words: str, opened: safe_open) -> None:
+    with pytest.raises(TypeError) as refused:
+        opened.get_slice("a")[index]
+    assert str(refused.value) == f"tensor a: expected an int, a slice or '...', got {words}"
 
 
 def test_one_element_of_numpys_is_an_array_as_safetensors_makes_it(tmp_path: Path) -> None:

@@ -126,19 +126,25 @@ class TensorSlice:
         size = self._shape[axis]
         if isinstance(given, slice):
             return self._check_slice(axis, given)
-        if isinstance(given, bool):
-            raise SliceTypeError(f"tensor {self._name}: expected an int, a slice or '...', got a bool")
+        # What holds one element is a number to Python, a bool too; as an index it would mean something else.
+        is_array = getattr(given, "shape", ()) != () or "bool" in str(getattr(given, "dtype", ""))
+        if isinstance(given, bool) or is_array:
+            raise self._no_index(given)
         try:
             number = operator.index(given)
         except TypeError:
-            raise SliceTypeError(
-                f"tensor {self._name}: expected an int, a slice or '...', got {type(given).__name__}"
-            ) from None
+            raise self._no_index(given) from None
         if not -size <= number < size:
             raise SliceIndexError(
                 f"tensor {self._name}: index {number} is out of bounds for dimension {axis} of size {size}"
             )
         return number % size
+
+    def _no_index(self, given: Any) -> SliceTypeError:
+        found = "a bool" if isinstance(given, bool) else type(given).__name__
+        if hasattr(given, "shape"):
+            found += f" of shape {list(given.shape)} and {given.dtype}"
+        return SliceTypeError(f"tensor {self._name}: expected an int, a slice or '...', got {found}")
 
     def _check_slice(self, axis: int, given: slice) -> slice:
         size = self._shape[axis]
@@ -148,10 +154,10 @@ class TensorSlice:
         step = 1 if given.step is None else operator.index(given.step)
         if step < 1:
             raise SliceStepError(f"tensor {self._name}: expected a positive step in dimension {axis}, got {step}")
-        for end in (given.start, given.stop):
+        for which, end in (("start", given.start), ("end", given.stop)):
             if end is not None and not -size <= operator.index(end) <= size:
                 raise SliceIndexError(
-                    f"tensor {self._name}: slice end {operator.index(end)} is out of bounds for dimension "
+                    f"tensor {self._name}: slice {which} {operator.index(end)} is out of bounds for dimension "
                     f"{axis} of size {size}"
                 )
         start, stop, _ = slice(given.start, given.stop).indices(size)

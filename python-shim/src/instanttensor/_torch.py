@@ -26,9 +26,11 @@ _MAX_ORDINAL = 127
 _NO_STREAM = 0
 # So many tensors are made at once: fewer than make Python look for garbage, which takes it 0.1 s beside torch.
 _AT_ONCE = 256
-# Copies of neighbours, up to so large a tensor, wait for Python, and not for their bytes. What splits larger ones sends
-# a few numbers to the GPU for each group, which wait among the engine's copies: 5 % of a load's rate.
-_SMALL_BYTES = 128 << 10
+# Copies of neighbours, up to so large a tensor, wait for Python, and not for their bytes: then they are split from the
+# slab by one call of torch's. It sends a few numbers to the GPU, which wait among the engine's copies, 5 % of the rate
+# of larger tensors, and takes as long as a few of the smallest, so that there have to be some.
+_SPLIT_BYTES = 128 << 10
+_SPLIT_RUN = 64
 
 
 def _geometry(kind: Kind) -> tuple[torch.dtype, tuple[int, ...], tuple[int, ...], int]:
@@ -167,19 +169,19 @@ class Torch:
         for run, split in zip(runs, splits):
             element = self._geometry(run.kind)[0]
             if split:
-                typed.extend(self._copied_neighbours(base, run))
+                typed.extend(self._split(base, run))
                 continue
             found = islice(copies[element.itemsize], len(run.names))
             typed.extend(found if element is self._bits[element.itemsize] else map(self._typed, found, repeat(element)))
         return typed
 
     def _is_split(self, run: Run) -> bool:
-        """Whether one call of torch's splits a run into copies, bit by bit."""
+        """Whether copies of a run are split from the slab."""
         element, shape, _, _ = self._geometry(run.kind)
-        small = run.kind.size <= _SMALL_BYTES
-        return small and len(run.names) >= LONG_RUN and bool(shape) and element not in self._copied_as_bytes
+        small_ones = len(run.names) >= _SPLIT_RUN and run.kind.size <= _SPLIT_BYTES
+        return small_ones and bool(shape) and element not in self._copied_as_bytes
 
-    def _copied_neighbours(self, base: Any, run: Run) -> list[torch.Tensor]:
+    def _split(self, base: Any, run: Run) -> list[torch.Tensor]:
         """Without a view of each, and without a second tensor for its type: two thirds of the time."""
         element, shape, strides, _ = self._geometry(run.kind)
         count = len(run.names)

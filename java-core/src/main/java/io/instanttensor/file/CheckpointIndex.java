@@ -17,6 +17,7 @@ import tools.jackson.core.ObjectReadContext;
 import tools.jackson.core.StreamReadConstraints;
 import tools.jackson.core.TokenStreamFactory;
 import tools.jackson.core.exc.JacksonIOException;
+import tools.jackson.core.exc.UnexpectedEndOfInputException;
 import tools.jackson.core.json.JsonFactory;
 import tools.jackson.core.json.JsonReadFeature;
 
@@ -57,6 +58,9 @@ record CheckpointIndex(Path path, Map<String, Path> fileByTensor) {
             return new CheckpointIndex(path, weightMap(path, json));
         } catch (JacksonIOException e) {
             throw PathErrors.of(path, e.getCause());
+        } catch (UnexpectedEndOfInputException e) {
+            // Its own message is about the parser's buffers.
+            throw new MalformedIndexException(path, "expected an index in JSON, found the end of the file within it");
         } catch (JacksonException e) {
             // A limit that was passed has no place.
             String place = e.getLocation() == null ? "" : " at line " + e.getLocation().getLineNr() + ", column "
