@@ -12,13 +12,12 @@ as long, somebody else has half of the processor.
 
 import argparse
 import itertools
-import statistics
 import time
 
 from consuming import synchronize
 from machine import DEVICE
 from run import count
-from views import loop_nanoseconds
+from views import loop_nanoseconds, told
 
 TENSORS = 1024
 TURNS = 24
@@ -58,8 +57,8 @@ def split(rows, elements, number):
 WAYS = (memory, foreach_copy, foreach_add, split)
 
 
-def microseconds(device, tensor_bytes, at_once):
-    """Of a tensor, by way and number; and nanoseconds of a turn of a loop."""
+def measured(device, tensor_bytes, at_once):
+    """Microseconds of a tensor, by way and number; and nanoseconds of a turn of a loop."""
     import torch
 
     elements = tensor_bytes // 2
@@ -78,10 +77,7 @@ def microseconds(device, tensor_bytes, at_once):
                 for _tensor in map(copies.pop, itertools.repeat(-1, these)):
                     pass
             taken.append((time.perf_counter() - start) / TENSORS * 1e6)
-    medians = {
-        f"{way.__name__.replace('_', ' ')} {number}": statistics.median(taken) for (way, number), taken in found.items()
-    }
-    return medians, statistics.median(loops)
+    return told(found, loops)
 
 
 def main():
@@ -92,9 +88,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.tensor_bytes % 2:
         parser.error("--tensor-bytes: tensors are of two bytes an element")
-    found, loop = microseconds(arguments.device, arguments.tensor_bytes, arguments.at_once)
-    ways = ", ".join(f"{way}: {taken:.2f}" for way, taken in found.items())
-    print(f"{ways} µs a tensor; a loop {loop:.0f} ns")
+    print(measured(arguments.device, arguments.tensor_bytes, arguments.at_once))
 
 
 if __name__ == "__main__":

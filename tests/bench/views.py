@@ -72,9 +72,9 @@ def split(slab, first, count, elements):
 WAYS = (split, unbound)
 
 
-def microseconds(device, at_once):
-    """Of a tensor, by the ways of making them, so many in each call of torch's; and nanoseconds of a turn of a loop.
-    Medians over slabs, which are gone through in all ways and numbers."""
+def measured(device, at_once):
+    """Microseconds of a tensor, by the ways of making them, so many in each call of torch's; and nanoseconds of a turn
+    of a loop. Medians over slabs, which are gone through in all ways and numbers."""
     import torch
 
     elements = TENSOR_BYTES // 2
@@ -90,8 +90,7 @@ def microseconds(device, at_once):
             for _name, _tensor in zip(names, itertools.chain.from_iterable(parts)):
                 pass
             taken.append((time.perf_counter() - start) / count * 1e6)
-    medians = {f"{way.__name__} {number}": statistics.median(taken) for (way, number), taken in found.items()}
-    return medians, statistics.median(loops)
+    return told(found, loops)
 
 
 def loop_nanoseconds():
@@ -102,11 +101,13 @@ def loop_nanoseconds():
     return (time.perf_counter() - start) / TURNS * 1e9
 
 
-def told(beside, device, at_once):
-    """Prints them."""
-    found, loop = microseconds(device, at_once)
-    ways = ", ".join(f"{way}: {taken:.2f}" for way, taken in found.items())
-    print(f"{beside}: {ways} µs a tensor; a loop {loop:.0f} ns")
+def told(found, loops):
+    """The medians in a line, of microseconds by ways and numbers, and of a loop's nanoseconds."""
+    ways = ", ".join(
+        f"{way.__name__.replace('_', ' ')} {number}: {statistics.median(taken):.2f}"
+        for (way, number), taken in found.items()
+    )
+    return f"{ways} µs a tensor; a loop {statistics.median(loops):.0f} ns"
 
 
 def main():
@@ -118,10 +119,10 @@ def main():
     arguments = parser.parse_args()
     if not os.path.isfile(arguments.file):
         parser.error(f"{arguments.file} is no file")
-    told("by itself", arguments.device, arguments.at_once)
+    print(f"by itself: {measured(arguments.device, arguments.at_once)}")
     for readers in arguments.readers:
         with reading(arguments.file, readers):
-            told(f"beside {readers} readers", arguments.device, arguments.at_once)
+            print(f"beside {readers} readers: {measured(arguments.device, arguments.at_once)}")
 
 
 if __name__ == "__main__":

@@ -21,13 +21,11 @@ THREADS = """
         return {{one.getName() for one in thread.getAllStackTraces().keySet()}}
     before = names()
     {body}
-    # The engine's own threads come and go beside; the JVM calls those that come from elsewhere Thread-0 and so on.
-    def left():
-        return sorted(name for name in names() - before if not name.startswith("instanttensor"))
-    end = time.monotonic() + 10
-    while left() and time.monotonic() < end:
+    # The engine's own come and go beside, and end by themselves.
+    end = time.monotonic() + 30
+    while names() - before and time.monotonic() < end:
         time.sleep(0.05)
-    print(*left())
+    print(*sorted(names() - before))
 """
 BODIES = {
     "all of a load": """

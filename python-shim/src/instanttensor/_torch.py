@@ -63,10 +63,8 @@ class Torch:
         self.device = device
         self.label = str(device)
         self.ordinal = -1 if device.type == "cpu" else device.index
-        self._float4 = getattr(torch, "float4_e2m1fn_x2", None)
         # A clone of bools has no bytes but 0 and 1, whatever the file says.
-        self._copied_as_bytes = (self._float4, torch.bool)
-        self._typed = torch.Tensor.view
+        self._copied_as_bytes = (getattr(torch, "float4_e2m1fn_x2", None), torch.bool)
         # Element types of which torch's kernel for several tensors at once changes no bit.
         self._bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         # A checkpoint has few kinds of tensors, and asks for each of them thousands of times.
@@ -158,22 +156,22 @@ class Torch:
         if self.ordinal < 0:
             as_bytes = any(self._geometry(run.kind)[0] in self._copied_as_bytes for run in runs)
             return list(map(self.own if as_bytes else self._torch.clone, self._views(base, runs)))
-        splits = [self._is_split(run) for run in runs]
-        single = [run for run, split in zip(runs, splits) if not split]
+        elements = [None if self._is_split(run) else self._geometry(run.kind)[0] for run in runs]
+        alike: dict[torch.dtype, list[Run]] = {}
+        for run, element in zip(runs, elements):
+            if element is not None:
+                alike.setdefault(self._bits[element.itemsize], []).append(run)
         # As integers: as floats it would change the bits of NaNs.
-        copies: dict[int, Iterator[torch.Tensor]] = {}
-        for itemsize, bits in self._bits.items():
-            alike = [run for run in single if self._geometry(run.kind)[0].itemsize == itemsize]
-            copies[itemsize] = iter(self._copied(list(self._views(base, alike, bits))))
-        typed: list[torch.Tensor] = []
-        for run, split in zip(runs, splits):
-            element = self._geometry(run.kind)[0]
-            if split:
-                typed.extend(self._split(base, run))
+        added = {bits: iter(self._copied(list(self._views(base, these, bits)))) for bits, these in alike.items()}
+        copies: list[torch.Tensor] = []
+        for run, element in zip(runs, elements):
+            if element is None:
+                copies.extend(self._split(base, run))
                 continue
-            found = islice(copies[element.itemsize], len(run.names))
-            typed.extend(found if element is self._bits[element.itemsize] else map(self._typed, found, repeat(element)))
-        return typed
+            bits = self._bits[element.itemsize]
+            found = islice(added[bits], len(run.names))
+            copies.extend(found if element is bits else map(self._torch.Tensor.view, found, repeat(element)))
+        return copies
 
     def _is_split(self, run: Run) -> bool:
         """Whether copies of a run are split from the slab."""
@@ -182,7 +180,7 @@ class Torch:
         return small_ones and bool(shape) and element not in self._copied_as_bytes
 
     def _split(self, base: Any, run: Run) -> list[torch.Tensor]:
-        """Without a view of each, and without a second tensor for its type: two thirds of the time."""
+        """Without a view of each, and without a second tensor for its type: five sixths of the time of `_copied`."""
         element, shape, strides, _ = self._geometry(run.kind)
         count = len(run.names)
         rows = _rows(base.view(element), shape, strides, run.offset // element.itemsize, count)
