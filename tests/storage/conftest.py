@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from emulator import CannotMountError, Emulator
+from emulator_support import FILE_BYTES
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +28,17 @@ def mount(mountable: None) -> Iterator[Callable[..., Emulator]]:
             return mounted.enter_context(Emulator(folder, **options))
 
         yield mount
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    return os.urandom(FILE_BYTES)
+
+
+@pytest.fixture(scope="module")
+def folder(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files of the same bytes."""
+    folder = tmp_path_factory.mktemp("folder")
+    for name in ("a", "b"):
+        (folder / name).write_bytes(content)
+    return folder
