@@ -62,6 +62,33 @@ def test_a_child_of_a_started_engine_is_told_at_its_first_use(checkpoint: Path) 
     assert out.splitlines() == ["told"] * 10 + ["0"]
 
 
+@pytest.mark.parametrize("finalise", [True, False])
+def test_a_child_ends_without_a_call_into_java(checkpoint: Path, finalise: bool) -> None:
+    """It would wait for ever where one of Java's pauses had begun as it was forked."""
+    out = run(
+        FORK
+        + f"""
+    import ctypes
+    from instanttensor import _jvm
+    path = sys.argv[1]
+    f = safe_open(path, "np", copy=False, buffer_size=300000)
+    tensors = dict(f.tensors())
+    generator = f.tensors()
+    next(generator)
+    libc = ctypes.CDLL(None)
+    def end_at_a_call():
+        # All functions of JNI, behind four words that are none.
+        table = ctypes.c_void_p.from_address(_jvm._jvm._env.value).value
+        functions = (ctypes.c_void_p * 229).from_address(table + 4 * 8)
+        libc.mprotect(ctypes.c_void_p(table & -4096), ctypes.c_size_t(3 * 4096), 3)
+        functions[:] = [ctypes.cast(libc.abort, ctypes.c_void_p).value] * len(functions)
+    print(forked(end_at_a_call, {finalise}))
+    """,
+        checkpoint,
+    )
+    assert out == "0"
+
+
 def test_children_drop_what_they_inherit_and_end(checkpoint: Path) -> None:
     out = run(
         FORK

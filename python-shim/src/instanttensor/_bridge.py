@@ -114,7 +114,7 @@ def _await_rehearsal(found: Engine, spent_s: float) -> None:
 
 def _settle_in(found: Engine) -> None:
     table = found.exportTableAddress()
-    _jvm.after_fork_in_child(lambda: _disown(table))
+    _jvm.after_fork_in_child(lambda: _disown(found, table))
     # Threads of the engine run on while Python's world ends; what they still read into or copy from has
     # to be quiet by then.
     atexit.register(_close_all)
@@ -227,10 +227,11 @@ def _stay_if_ending() -> None:
         time.sleep(_FOR_EVER_S)
 
 
-def _disown(table: int) -> None:
+def _disown(engine_class: Engine, table: int) -> None:
     """Makes a forked child forget Java: no deleter, no reference is ever given back there.
 
-    The JVM's threads exist in the parent alone; a call into it would wait for them for ever.
+    The JVM's threads exist in the parent alone; a call into it would wait for them for ever, if one of its pauses had
+    begun.
     """
     int64 = ctypes.c_int64
     blocks, slots, slot_bytes, deleter_offset = (int64 * 4).from_address(table)
@@ -238,8 +239,27 @@ def _disown(table: int) -> None:
     for block in addresses:
         for slot in range(slots):
             int64.from_address(block + slot * slot_bytes + deleter_offset).value = 0
+    # What jep made of Java's classes and interfaces it drops as the interpreter ends.
+    _keep_for_ever(engine_class)
+    for kind in type.__subclasses__(object):
+        if str(kind.__module__).startswith(("java.", "io.instanttensor.")):
+            _keep_methods(kind)
     for owner in list(_owners):
         if owner.java is not None:
-            # One reference too many, so that jep never tells Java to drop it.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner.java))
+            _keep_for_ever(owner.java)
             owner.java = LEFT_BEHIND
+
+
+def _keep_for_ever(java: Any) -> None:
+    """One reference too many, so that jep never tells Java to drop it."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(java))
+
+
+def _keep_methods(kind: type) -> None:
+    """Of a type of jep's, and of all that derive from it: each method holds a reference of its own."""
+    _keep_for_ever(kind)
+    for method in vars(kind).values():
+        _keep_for_ever(method)
+    derived: type
+    for derived in type.__subclasses__(kind):
+        _keep_methods(derived)
